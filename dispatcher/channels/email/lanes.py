@@ -1,0 +1,355 @@
+"""A lane: one open SMTP session that sends message after message, in one round trip each.
+
+The session is opened elsewhere (connect, TLS, AUTH, EHLO); a lane takes over its transport. With PIPELINING
+(RFC 2920) MAIL, RCPT and DATA go out in one write, and the next message's envelope rides behind this message's
+final dot. Without it, each command waits for its answer. Either way every reply is read and matched.
+
+A lane starts no message while the ledger does not hold its last answer, so a killed process leaves at most one
+message in doubt on each lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from typing import cast
+
+from dispatcher.channels import Feed, Outcome, Parcel
+from dispatcher.channels.email import outcomes
+
+#: RFC 5321 §4.5.3.2: how long to wait for each answer, in seconds.
+TIMEOUT_ENVELOPE = 300.0
+TIMEOUT_DATA = 120.0
+TIMEOUT_BODY = 600.0
+TIMEOUT_QUIT = 5.0
+#: A relay that sends a longer line, or a longer reply in all, is not speaking SMTP (RFC 5321 §4.5.3.1.5 allows 512).
+LONGEST_LINE = 4096
+LONGEST_ANSWER = 65536
+
+_CLOSING = 421
+
+
+class Step(IntEnum):
+    """What a reply answers."""
+
+    RSET = 0
+    MAIL = 1
+    RCPT = 2
+    DATA = 3
+    BODY = 4
+    EMPTY = 5  #: the lone dot that ends a DATA nobody wants
+    QUIT = 6
+
+
+class Flight:
+    """One parcel on this lane, from its envelope to its answer."""
+
+    __slots__ = ("body", "parcel", "ready", "refusal")
+
+    def __init__(self, parcel: Parcel, body: bytes) -> None:
+        self.parcel = parcel
+        self.body = body
+        self.ready = False  #: the relay said 354
+        self.refusal: Outcome | None = None
+
+
+class Lane(asyncio.Protocol):
+    """One SMTP session. Takes parcels from `feed` until there are none, then waits to be woken."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        relay: str,
+        *,
+        pipelining: bool,
+        eight_bit: bool,
+        utf8: bool,
+        size_limit: int,
+        on_closed: Callable[[Lane, str], None],
+    ) -> None:
+        self.relay = relay
+        self.deadline = float("inf")  #: on the loop's clock; past it the relay counts as silent
+        self.idle_since: float | None = None
+        self.sent = 0
+        self._feed = feed
+        self._pipelining = pipelining
+        self._eight_bit = eight_bit
+        self._utf8 = utf8
+        self._size_limit = size_limit
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._expected: deque[tuple[Step, Flight | None]] = deque()
+        self._unsaid: deque[tuple[Step, Flight | None, bytes]] = deque()  # commands that wait for their turn
+        self._current: Flight | None = None  # its body is out, its answer is not in
+        self._next: Flight | None = None  # its envelope is out
+        self._unrecorded = 0
+        self._reset = False  # the last transaction was refused half-way: RSET before the next one
+        self._quitting = False
+        self._behind_body = 0  # bytes written after the current body's final dot
+        self._buffer = b""
+        self._text: list[bytes] = []
+
+    @property
+    def busy(self) -> bool:
+        """True while a parcel is on this lane, or its answer is not yet in the ledger."""
+        return self._current is not None or self._next is not None or self._unrecorded > 0
+
+    @property
+    def closed(self) -> bool:
+        return self._transport is None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not instances of it
+        self.idle_since = self._loop.time()
+
+    def wake(self) -> None:
+        """There may be work: take it if this lane is free."""
+        self._advance()
+
+    def quit(self) -> None:
+        """Finish the message that is on its way, then QUIT. What has only its envelope out is given back."""
+        if self._quitting or self._transport is None:
+            return
+        self._quitting = True
+        self._advance()
+
+    def expire(self) -> None:
+        """The deadline has passed: the relay is silent. What it may have taken is in doubt."""
+        self._close("the relay gave no answer in time", silent=True)
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer + data if self._buffer else data
+        while (end := buffer.find(b"\n")) >= 0:
+            line, buffer = buffer[:end], buffer[end + 1 :]
+            if len(line) > LONGEST_LINE or not line[:3].isdigit():
+                self._close("the relay does not speak SMTP: " + outcomes.one_line(line[:80].decode("latin-1")))
+                return
+            if line[3:4] == b"-":
+                self._text.append(line[4:])
+                if sum(map(len, self._text)) > LONGEST_ANSWER:
+                    self._close("the relay's answer does not end")
+                    return
+                continue
+            text = line[4:].decode("utf-8", "replace")
+            if self._text:
+                text = b" ".join(self._text).decode("utf-8", "replace") + " " + text
+                self._text.clear()
+            self._answered(int(line[:3]), text.rstrip())
+            if self._transport is None:
+                return
+        if len(buffer) > LONGEST_LINE:
+            self._close("the relay sends a line that does not end")
+            return
+        self._buffer = buffer
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._close("the relay closed the connection" if exc is None else f"the connection was lost: {exc}")
+
+    def _answered(self, code: int, text: str) -> None:
+        if not self._expected:
+            self._close(f"the relay said without being asked: {code} {outcomes.one_line(text)}")
+            return
+        step, flight = self._expected.popleft()
+        if code == _CLOSING and step is not Step.BODY and step is not Step.QUIT:
+            self._close(f"the relay closes the session: {outcomes.one_line(text)}")
+            return
+        if step is Step.BODY:
+            self._body_answered(code, text)
+        elif step is Step.QUIT:
+            self._close("")
+            return
+        elif step is Step.EMPTY:
+            assert flight is not None  # noqa: S101
+            self._refused(flight)
+        elif flight is not None:
+            self._envelope_answered(step, flight, code, text)
+        if self._unsaid and not self._expected:
+            self._say_next()
+        self._advance()
+
+    def _body_answered(self, code: int, text: str) -> None:
+        flight, self._current = self._current, None
+        assert flight is not None  # noqa: S101
+        self.sent += 1
+        self._settle(flight.parcel, outcomes.from_reply(code, text, self.relay))
+        if code == _CLOSING:
+            self._close(f"the relay closes the session: {outcomes.one_line(text)}")
+
+    def _envelope_answered(self, step: Step, flight: Flight, code: int, text: str) -> None:
+        if step is Step.DATA:
+            if code == 354:
+                if flight.refusal is None:
+                    flight.ready = True
+                else:
+                    # Some relays open DATA although every recipient was refused: nothing may be sent (RFC 2920 §3.1).
+                    self._write(b".\r\n", TIMEOUT_BODY)
+                    self._expected.appendleft((Step.EMPTY, flight))
+                return
+            if flight.refusal is None:
+                flight.refusal = outcomes.from_reply(code if code >= 400 else 450, text, self.relay)
+            self._reset = True
+            self._refused(flight)
+        elif code >= 300 and flight.refusal is None:
+            flight.refusal = outcomes.from_reply(code, text, self.relay)
+            if not self._pipelining:
+                # The rest of the envelope is not said, but the transaction it opened has to be ended.
+                self._unsaid.clear()
+                self._reset = True
+                self._refused(flight)
+
+    def _refused(self, flight: Flight) -> None:
+        self._next = None
+        assert flight.refusal is not None  # noqa: S101
+        self._settle(flight.parcel, flight.refusal)
+
+    def _recorded(self) -> None:
+        self._unrecorded -= 1
+        self._advance()
+
+    def _advance(self) -> None:
+        """Start whatever may be started now: a body that is awaited, or an envelope."""
+        if self._transport is None:
+            return
+        if self._quitting:
+            self._wind_up()
+            return
+        if self._next is None and self._current is None:
+            self._next = self._take()
+            if self._next is None:
+                self._rest()
+                return
+            self._say(self._envelope(self._next))
+        elif self._next is None and self._pipelining and self._current is not None:
+            self._next = self._take()
+            if self._next is not None:
+                self._say(self._envelope(self._next))
+        elif self._next is not None and self._next.ready and self._current is None and not self._unrecorded:
+            self._start_body(self._next)
+
+    def _start_body(self, flight: Flight) -> None:
+        if not flight.parcel.wanted():
+            # The relay waits for a body that must not be sent any more. Only closing ends a DATA without a message.
+            self._close("the message was called back")
+            return
+        self._current, self._next = flight, None
+        self._expected.append((Step.BODY, flight))
+        behind = b""
+        if self._pipelining and (following := self._take()) is not None:
+            self._next = following
+            commands = self._envelope(following)
+            self._expected.extend((step, each) for step, each, _ in commands)
+            behind = b"".join(command for _, _, command in commands)
+        self._behind_body = len(behind)
+        self._write(b"".join((flight.body, b".\r\n", behind)), TIMEOUT_BODY)
+        flight.body = b""
+
+    def _take(self) -> Flight | None:
+        while (parcel := self._feed.take()) is not None:
+            if parcel.needs_utf8 and not self._utf8:
+                self._settle(parcel, outcomes.cannot_travel(self.relay))
+                continue
+            try:
+                # Before the envelope: a reader whose letter cannot be made must not cost a session.
+                body = parcel.message(eight_bit=self._eight_bit)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is this one parcel's fate
+                self._settle(parcel, outcomes.cannot_be_made(error))
+                continue
+            if self._size_limit and len(body) > self._size_limit:
+                self._settle(parcel, outcomes.too_large(self.relay, len(body), self._size_limit))
+                continue
+            return Flight(parcel, body)
+        return None
+
+    def _settle(self, parcel: Parcel, outcome: Outcome) -> None:
+        self._unrecorded += 1
+        parcel.settle(outcome, self._recorded)
+
+    def _envelope(self, flight: Flight) -> list[tuple[Step, Flight | None, bytes]]:
+        parcel = flight.parcel
+        # BODY and SMTPUTF8: RFC 6152 §3, RFC 6531 §3.4.
+        mail = f"MAIL FROM:<{parcel.return_path}>"
+        if self._eight_bit:
+            mail += " BODY=8BITMIME"
+        if parcel.needs_utf8:
+            mail += " SMTPUTF8"
+        commands: list[tuple[Step, Flight | None, bytes]] = [
+            (Step.MAIL, flight, mail.encode() + b"\r\n"),
+            (Step.RCPT, flight, f"RCPT TO:<{parcel.address}>\r\n".encode()),
+            (Step.DATA, flight, b"DATA\r\n"),
+        ]
+        if self._reset:
+            self._reset = False
+            commands.insert(0, (Step.RSET, None, b"RSET\r\n"))
+        return commands
+
+    def _say(self, commands: list[tuple[Step, Flight | None, bytes]]) -> None:
+        self.idle_since = None
+        if not self._pipelining:
+            self._unsaid.extend(commands)
+            if not self._expected:
+                self._say_next()
+            return
+        self._expected.extend((step, flight) for step, flight, _ in commands)
+        joined = b"".join(command for _, _, command in commands)
+        if self._current is not None:
+            self._behind_body += len(joined)
+        self._write(joined, TIMEOUT_BODY if self._current is not None else TIMEOUT_ENVELOPE)
+
+    def _say_next(self) -> None:
+        step, flight, command = self._unsaid.popleft()
+        self._expected.append((step, flight))
+        self._write(command, TIMEOUT_DATA if step is Step.DATA else TIMEOUT_ENVELOPE)
+
+    def _write(self, data: bytes, timeout: float) -> None:
+        assert self._transport is not None  # noqa: S101
+        self.deadline = self._loop.time() + timeout
+        self._transport.write(data)
+
+    def _rest(self) -> None:
+        self.deadline = float("inf")
+        if self.idle_since is None:
+            self.idle_since = self._loop.time()
+
+    def _wind_up(self) -> None:
+        if self._current is not None or self._unrecorded or self._transport is None:
+            return
+        if self._next is not None or self._expected:
+            # An envelope is out. Closing is the one way to take it back that every relay understands.
+            self._close("")
+            return
+        self._expected.append((Step.QUIT, None))
+        self._write(b"QUIT\r\n", TIMEOUT_QUIT)
+
+    def _close(self, reason: str, *, silent: bool = False) -> None:
+        """End the session now, and give everything that was on it the outcome it deserves."""
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        unflushed = transport.get_write_buffer_size()
+        transport.abort()
+        current, self._current = self._current, None
+        following, self._next = self._next, None
+        self._expected.clear()
+        self._unsaid.clear()
+        if following is not None:
+            if following.refusal is not None:
+                self._settle(following.parcel, following.refusal)
+            else:
+                self._feed.give_back(following.parcel)
+        if current is not None:
+            if unflushed > self._behind_body:
+                outcome = outcomes.lost_before_last_byte(self.relay)
+            else:
+                outcome = outcomes.lost_after_last_byte(self.relay, silent=silent)
+            current.parcel.settle(outcome, _nothing)
+        self._on_closed(self, reason)
+
+
+def _nothing() -> None:
+    """A closed lane has nothing to start once the ledger holds its last answer."""

@@ -1,0 +1,261 @@
+"""Settings, read from the environment once, checked at the door.
+
+Every setting is `DISPATCHER_<NAME>`. What is unset comes from the box that runs in the data directory
+(`dispatcher up`), so one machine needs no setting at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.headerregistry import Address
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from dispatcher.errors import Misconfigured
+
+PREFIX = "DISPATCHER_"
+DEFAULT_LANES = 10
+#: Secrets that people copy from an example. Nobody may run with one of them outside development.
+KNOWN_SECRETS = frozenset({"change-me", "changeme", "changethis", "secret", "dispatcher", "development"})
+MIN_SECRET = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RelaySettings:
+    """Where and how to hand mail to one relay, parsed from `smtp://user:pass@host:port?starttls=…&lanes=10`."""
+
+    host: str
+    port: int
+    tls: bool = False  #: TLS from the first byte (smtps://)
+    starttls: str = "auto"  #: `auto`: if offered; `require`: or do not send; `never`
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    lanes: int = DEFAULT_LANES  #: connections that one worker process keeps open at most
+
+    @property
+    def name(self) -> str:
+        """The relay as logs and reports name it: without any secret."""
+        return f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, url: str) -> RelaySettings:
+        """Read a relay from its URL. Raises `Misconfigured`, naming the part that is wrong."""
+        where = f"{PREFIX}SMTP_URL"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise Misconfigured(f"{where} is not a URL: {error}.", field="SMTP_URL") from error
+        if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+            raise Misconfigured(
+                f"{where} must look like smtp://user:password@host:587.",
+                remedy="Use smtp:// (with STARTTLS where offered) or smtps:// (TLS from the start).",
+                field="SMTP_URL",
+            )
+        options = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
+        unknown = options.keys() - {"starttls", "lanes"}
+        if unknown:
+            raise Misconfigured(
+                f"{where} has an unknown option: {', '.join(sorted(unknown))}.",
+                remedy="Known are starttls=auto|require|never and lanes=1…200.",
+                field="SMTP_URL",
+            )
+        starttls = {"true": "require", "1": "require", "false": "never", "0": "never"}.get(
+            options.get("starttls", "auto"), options.get("starttls", "auto")
+        )
+        if starttls not in ("auto", "require", "never"):
+            raise Misconfigured(f"{where}: starttls is auto, require or never.", field="SMTP_URL")
+        lanes = options.get("lanes", str(DEFAULT_LANES))
+        if not lanes.isdecimal() or not 1 <= int(lanes) <= 200:
+            raise Misconfigured(f"{where}: lanes is a whole number from 1 to 200.", field="SMTP_URL")
+        tls = parts.scheme == "smtps"
+        return cls(
+            host=parts.hostname,
+            port=port or (465 if tls else 25),
+            tls=tls,
+            starttls=starttls,
+            username=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            lanes=int(lanes),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Newsroom:
+    """Who the mails and pages come from."""
+
+    name: str = "Newsroom alerts"
+    address: str = ""  #: postal address, shown at the foot of every mail and page where it is set
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything that Dispatcher reads from its surroundings."""
+
+    data_dir: Path
+    database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    relays: tuple[RelaySettings, ...]
+    public_url: str  #: without a slash at the end
+    mail_from: Address
+    secret_key: str = field(repr=False)
+    newsroom: Newsroom = Newsroom()
+    inbox_dir: Path | None = None  #: the embedded mail catcher's Maildir; None where a real relay is set
+    database_pool: int = 8
+    development: bool = False
+
+    @property
+    def mail_domain(self) -> str:
+        """The domain that Message-IDs are made in: that of the sender's address."""
+        return self.mail_from.domain
+
+
+def default_data_dir() -> Path:
+    """Where a box keeps its data when DISPATCHER_DATA_DIR is unset.
+
+    As root this is under /var/lib, because Postgres then runs as `nobody`, who cannot enter root's home.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/dispatcher")
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "dispatcher"
+
+
+def data_dir(env: Mapping[str, str] | None = None) -> Path:
+    """The data directory, as an absolute path."""
+    env = os.environ if env is None else env
+    return Path(env.get(f"{PREFIX}DATA_DIR") or default_data_dir()).expanduser().absolute()
+
+
+def running_box(directory: Path) -> dict[str, str]:
+    """The settings of the box that runs in `directory`; empty if none does.
+
+    A box holds a lock on `box.lock` while it lives, so a stale `box.json` never misleads.
+    """
+    try:
+        with (directory / "box.lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        try:
+            found: dict[str, str] = json.loads((directory / "box.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return {}  # the box is only just starting
+        return found
+    except OSError:
+        pass
+    return {}
+
+
+def load(env: Mapping[str, str] | None = None) -> Settings:
+    """Read and check the settings. Raises `Misconfigured`, naming the variable and the remedy."""
+    env = os.environ if env is None else env
+    directory = data_dir(env)
+    box: Mapping[str, str] = running_box(directory)
+    explicit = {key.removeprefix(PREFIX): value.strip() for key, value in env.items() if key.startswith(PREFIX)}
+    values: dict[str, str] = {**box, **{key: value for key, value in explicit.items() if value}}
+
+    def need(name: str) -> str:
+        if name not in values:
+            raise Misconfigured(
+                f"{PREFIX}{name} is not set, and no box is running in {directory}.",
+                remedy=f"Start one with `dispatcher up`, or set {PREFIX}{name}.",
+                field=name,
+            )
+        return values[name]
+
+    development = values.get("ENV", "production") == "development"
+    return Settings(
+        data_dir=directory,
+        database_url=_database_url(need("DATABASE_URL")),
+        broker_url=_broker_url(need("BROKER_URL")),
+        relays=_relays(need("SMTP_URL")),
+        public_url=_public_url(need("PUBLIC_URL")),
+        mail_from=_mail_from(values.get("MAIL_FROM", "Newsroom alerts <alerts@localhost>")),
+        secret_key=_secret(need("SECRET_KEY"), development=development),
+        newsroom=Newsroom(
+            name=_one_line("NEWSROOM", values.get("NEWSROOM", Newsroom().name)),
+            address=_one_line("NEWSROOM_ADDRESS", values.get("NEWSROOM_ADDRESS", "")),
+        ),
+        inbox_dir=Path(values["INBOX_DIR"]) if values.get("INBOX_DIR") else None,
+        database_pool=_count("DATABASE_POOL", values.get("DATABASE_POOL", "8"), 2, 100),
+        development=development,
+    )
+
+
+def as_env(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings by short name as environment variables for a child process."""
+    return {f"{PREFIX}{key}": str(value) for key, value in settings.items()}
+
+
+def _database_url(value: str) -> str:
+    if not value.startswith(("postgresql://", "postgres://")):
+        raise Misconfigured(
+            f"{PREFIX}DATABASE_URL must look like postgresql://user:password@host:5432/name.", field="DATABASE_URL"
+        )
+    return value
+
+
+def _broker_url(value: str) -> str:
+    schemes = ("redis://", "rediss://", "redis+socket://", "unix://", "amqp://", "amqps://")
+    if not value.startswith(schemes):
+        raise Misconfigured(
+            f"{PREFIX}BROKER_URL must start with {', '.join(schemes[:3])} or amqp://.", field="BROKER_URL"
+        )
+    return value
+
+
+def _relays(value: str) -> tuple[RelaySettings, ...]:
+    return tuple(RelaySettings.parse(url) for url in value.split())
+
+
+def _public_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise Misconfigured(
+            f"{PREFIX}PUBLIC_URL must be the http(s) address under which readers reach the pages.",
+            remedy="For example https://alerts.example.org.",
+            field="PUBLIC_URL",
+        )
+    return value.rstrip("/")
+
+
+def _mail_from(value: str) -> Address:
+    name, spec = parseaddr(value)
+    problem = Misconfigured(
+        f"{PREFIX}MAIL_FROM must be an address such as `The Courier <alerts@courier.example>`.", field="MAIL_FROM"
+    )
+    if re.search(r"[\x00-\x1f\x7f]", value) or spec.count("@") != 1:
+        raise problem
+    try:
+        return Address(display_name=name, addr_spec=spec)
+    except (ValueError, IndexError) as error:
+        raise problem from error
+
+
+def _secret(value: str, *, development: bool) -> str:
+    if not development and (value.lower() in KNOWN_SECRETS or len(value) < MIN_SECRET):
+        raise Misconfigured(
+            f"{PREFIX}SECRET_KEY is an example or shorter than {MIN_SECRET} characters.",
+            remedy="Set one of your own: `python3 -c 'import secrets; print(secrets.token_urlsafe(48))'`.",
+            field="SECRET_KEY",
+        )
+    return value
+
+
+def _one_line(name: str, value: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f]", value) or len(value) > 200:
+        raise Misconfigured(f"{PREFIX}{name} must be one line of at most 200 characters.", field=name)
+    return value
+
+
+def _count(name: str, value: str, low: int, high: int) -> int:
+    if not value.isdecimal() or not low <= int(value) <= high:
+        raise Misconfigured(f"{PREFIX}{name} is a whole number from {low} to {high}.", field=name)
+    return int(value)

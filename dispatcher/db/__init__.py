@@ -1,0 +1,170 @@
+"""Postgres: the pool, transactions, and every statement by name. The only package that knows psycopg.
+
+Statements live in `queries/*.sql`; each has a name and a sentence:
+
+    -- name: find_story
+    -- One story by its slug.
+    SELECT …
+
+and is called as `await tx.one("find_story", slug=slug)`. Parameters are always bound, never pasted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib import resources
+from typing import Any, LiteralString, Self
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.rows import DictRow, dict_row, tuple_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from dispatcher.errors import DatabaseUnavailable
+
+#: Seconds to wait for a free connection before the caller is told that the database does not answer.
+POOL_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 5
+
+Row = DictRow
+UniqueViolation = pg.UniqueViolation
+CheckViolation = pg.CheckViolation
+
+
+@cache
+def statements() -> dict[str, LiteralString]:
+    """All named statements. Raises ValueError if a name is used twice or a statement has no sentence."""
+    found: dict[str, LiteralString] = {}
+    for file in sorted(resources.files(__package__).joinpath("queries").iterdir(), key=lambda entry: entry.name):
+        for block in re.split(r"^-- name: ", file.read_text(), flags=re.MULTILINE)[1:]:
+            name, _, rest = block.partition("\n")
+            if not rest.startswith("-- ") or name.strip() in found:
+                raise ValueError(f"{file.name}: statement {name!r} has no sentence, or its name is taken")
+            found[name.strip()] = re.sub(r"^--.*\n", "", rest, flags=re.MULTILINE).strip()
+    return found
+
+
+class Connection:
+    """One open transaction, or one connection of its own outside any."""
+
+    def __init__(self, raw: psycopg.AsyncConnection[DictRow]) -> None:
+        self.raw = raw
+
+    async def all(self, name: str, /, **values: Any) -> list[Row]:
+        """Every row of a named statement, as dictionaries."""
+        cursor = await self.raw.execute(statements()[name], values)
+        return await cursor.fetchall()
+
+    async def one(self, name: str, /, **values: Any) -> Row | None:
+        """The first row of a named statement, or None."""
+        cursor = await self.raw.execute(statements()[name], values)
+        return await cursor.fetchone()
+
+    async def value(self, name: str, /, **values: Any) -> Any:
+        """The first column of the first row, or None."""
+        row = await self.one(name, **values)
+        return None if row is None else next(iter(row.values()))
+
+    async def tuples(self, name: str, /, **values: Any) -> list[tuple[Any, ...]]:
+        """Every row as a tuple: for the hot path, where a dictionary a row would cost more than the query."""
+        async with self.raw.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(statements()[name], values, binary=True)
+            return await cursor.fetchall()
+
+    async def execute(self, name: str, /, **values: Any) -> int:
+        """Run a named statement and say how many rows it touched."""
+        cursor = await self.raw.execute(statements()[name], values)
+        return cursor.rowcount
+
+    async def copy_in(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Stream rows into a named COPY … FROM STDIN statement."""
+        async with self.raw.cursor() as cursor, cursor.copy(statements()[name]) as copy:
+            for row in rows:
+                await copy.write_row(row)
+
+    async def stay(self, seconds: float) -> None:
+        """Keep the connection open and idle for a while. Raises `Lost` the moment it ends, not when it is next used."""
+        async for _ in self.raw.notifies(timeout=seconds):
+            pass
+
+    async def close(self) -> None:
+        await self.raw.close()
+
+
+class Database:
+    """A pool of connections to one database."""
+
+    def __init__(self, url: str, *, size: int = 8) -> None:
+        self.url = url
+        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[DictRow]] = AsyncConnectionPool(
+            url,
+            connection_class=psycopg.AsyncConnection[DictRow],
+            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": CONNECT_TIMEOUT},
+            min_size=1,
+            max_size=size,
+            timeout=POOL_TIMEOUT,
+            max_idle=300,
+            open=False,
+            check=AsyncConnectionPool.check_connection,
+            name="dispatcher",
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Begin to connect; a database that is away is no error yet."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Raises `DatabaseUnavailable` if no connection can be had, or the one in use is lost.
+        """
+        try:
+            async with self._pool.connection() as raw, raw.transaction():
+                yield Connection(raw)
+        except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
+            raise DatabaseUnavailable(f"The database does not answer: {_first_line(error)}.") from error
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection on which every statement commits by itself. Raises `DatabaseUnavailable` as above."""
+        try:
+            async with self._pool.connection() as raw:
+                yield Connection(raw)
+        except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
+            raise DatabaseUnavailable(f"The database does not answer: {_first_line(error)}.") from error
+
+    async def dedicated(self) -> Connection:
+        """A connection of one's own, outside the pool; the caller closes it. Raises `DatabaseUnavailable`."""
+        try:
+            raw = await psycopg.AsyncConnection.connect(
+                self.url,
+                autocommit=True,
+                row_factory=dict_row,
+                connect_timeout=CONNECT_TIMEOUT,
+                prepare_threshold=1,
+            )
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailable(f"The database does not answer: {_first_line(error)}.") from error
+        return Connection(raw)
+
+
+#: What a lost or refusing database raises on a connection of one's own.
+Lost = psycopg.OperationalError
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,71 @@
+"""Migrations: plain SQL under alembic, forward and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from dispatcher.errors import DatabaseUnavailable
+
+#: Any two migrators of one database wait for each other here.
+MIGRATION_LOCK = 7_214_001
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the schema to `revision`; `base` takes everything down. Several at once wait for each other.
+
+    Raises `DatabaseUnavailable` if the database does not answer.
+    """
+    engine = create_engine(_sqlalchemy_url(url), poolclass=NullPool)
+    config = _config(url)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            at = MigrationContext.configure(connection).get_current_revision()
+            # Alembic commits only transactions of its own; the lock belongs to the session and stays.
+            connection.commit()
+            config.attributes["connection"] = connection
+            backwards = revision == "base" or (
+                at is not None and revision != "head" and revision in _ancestors(config, at)
+            )
+            (command.downgrade if backwards else command.upgrade)(config, revision)
+    except OperationalError as error:
+        raise DatabaseUnavailable(f"The database does not answer: {str(error.orig).splitlines()[0]}.") from error
+    finally:
+        engine.dispose()
+
+
+def revisions(url: str) -> tuple[str | None, str | None]:
+    """The revision that the database is at, and the newest one that this program knows."""
+    engine = create_engine(_sqlalchemy_url(url), poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            at = MigrationContext.configure(connection).get_current_revision()
+    except OperationalError as error:
+        raise DatabaseUnavailable(f"The database does not answer: {str(error.orig).splitlines()[0]}.") from error
+    finally:
+        engine.dispose()
+    return at, ScriptDirectory.from_config(_config(url)).get_current_head()
+
+
+def _ancestors(config: Config, revision: str) -> set[str]:
+    script = ScriptDirectory.from_config(config)
+    return {each.revision for each in script.walk_revisions("base", revision)} - {revision}
+
+
+def _config(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("sqlalchemy.url", _sqlalchemy_url(url).replace("%", "%%"))
+    return config
+
+
+def _sqlalchemy_url(url: str) -> str:
+    return "postgresql+psycopg://" + url.split("://", 1)[1]

@@ -1,0 +1,22 @@
+-- name: find_by_key
+-- The update that was published under an idempotency key, with its story.
+SELECT u.*, c.seq AS corrects_seq, s.slug
+FROM updates u JOIN stories s ON s.id = u.story_id LEFT JOIN updates c ON c.id = u.corrects
+WHERE u.idempotency_key = %(key)s;
+
+-- name: insert_update
+-- The next update of a story whose row is locked by this transaction.
+INSERT INTO updates (story_id, seq, kind, importance, headline, summary, body, corrects, expires_at,
+                     idempotency_key, content_hash, published_by)
+SELECT %(story_id)s, coalesce(max(seq), 0) + 1, %(kind)s, %(importance)s, %(headline)s, %(summary)s, %(body)s,
+       %(corrects)s, %(expires_at)s, %(key)s, %(content_hash)s, %(by)s
+FROM updates WHERE story_id = %(story_id)s
+RETURNING *, NULL::integer AS corrects_seq;
+
+-- name: insert_blast
+-- One blast of an update on one channel.
+INSERT INTO blasts (update_id, channel, urgency) VALUES (%(update_id)s, %(channel)s, %(urgency)s) RETURNING id;
+
+-- name: blasts_of_update
+-- The blasts of an update, oldest first.
+SELECT id FROM blasts WHERE update_id = %(update_id)s ORDER BY id;

@@ -1,0 +1,139 @@
+-- name: cut_next
+-- Freeze the audience of the most urgent blast that has none yet: its batches and their counts, all in one statement.
+-- Who follows the story at the moment of publishing is in; who confirmed later is not.
+WITH blast AS (
+    SELECT b.id, b.urgency, b.channel, u.story_id, u.importance, u.kind, u.published_at
+    FROM blasts b JOIN updates u ON u.id = b.update_id
+    WHERE b.state = 'cutting' AND b.urgency <= %(urgency)s
+    ORDER BY b.urgency, b.id LIMIT 1
+    FOR UPDATE OF b SKIP LOCKED
+), audience AS (
+    SELECT f.subscriber_id,
+           (row_number() OVER (ORDER BY f.subscriber_id) - 1) / %(batch_size)s::integer AS slice
+    FROM blast JOIN subscriptions f USING (story_id)
+    WHERE f.confirmed_at <= blast.published_at AND f.ended_at IS NULL
+      AND blast.channel = ANY (f.channels)
+      AND (f.cadence = 'every'
+           OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
+), cut AS (
+    INSERT INTO batches (blast_id, urgency, subscriber_ids)
+    SELECT blast.id, blast.urgency, sliced.ids
+    FROM blast, (SELECT slice, array_agg(subscriber_id ORDER BY subscriber_id) AS ids
+                 FROM audience GROUP BY slice ORDER BY slice) AS sliced
+    RETURNING cardinality(subscriber_ids) AS size
+), total AS (
+    SELECT coalesce(sum(size), 0)::integer AS candidates, count(*)::integer AS batches FROM cut
+)
+UPDATE blasts SET candidates = total.candidates, frozen_at = clock_timestamp(),
+    state = CASE WHEN total.candidates = 0 THEN 'done' ELSE 'sending' END::blast_state,
+    done_at = CASE WHEN total.candidates = 0 THEN clock_timestamp() END
+FROM blast, total WHERE blasts.id = blast.id
+RETURNING blasts.id, blasts.urgency, total.candidates, total.batches;
+
+-- name: claim_batch
+-- Claim the most urgent batch that is free: a lease on the database's clock, with a fencing token.
+UPDATE batches SET state = 'leased', attempts = attempts + 1, worker = %(worker)s,
+    lease_token = nextval('lease_tokens'), lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+WHERE id = (
+    SELECT b.id FROM batches b JOIN blasts ON blasts.id = b.blast_id
+    WHERE b.state = 'waiting' AND b.urgency <= %(urgency)s AND b.not_before <= clock_timestamp()
+      AND blasts.state = 'sending'
+    ORDER BY b.urgency, b.blast_id, b.id LIMIT 1
+    FOR UPDATE OF b SKIP LOCKED
+)
+RETURNING id, blast_id, urgency, subscriber_ids, retry, lease_token;
+
+-- name: blast_content
+-- Everything about a blast that its letters and its policy need.
+SELECT u.id AS update_id, u.story_id, u.seq, u.kind, u.importance, u.headline, u.summary, u.body, u.published_at,
+       u.expires_at, u.corrects, c.seq AS corrects_seq, c.headline AS corrects_headline,
+       c.published_at AS corrects_at, s.slug, s.headline AS story_headline, s.summary AS story_summary,
+       s.state AS story_state, s.created_at AS story_created_at
+FROM blasts b JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
+LEFT JOIN updates c ON c.id = u.corrects
+WHERE b.id = %(blast_id)s;
+
+-- name: earlier_updates
+-- The updates before a given one, newest first, and whether a later one corrected each.
+SELECT u.seq, u.headline, u.published_at, u.kind, u.importance,
+       EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq <= %(before)s) AS corrected
+FROM updates u WHERE u.story_id = %(story_id)s AND u.seq < %(before)s
+ORDER BY u.seq DESC LIMIT %(limit)s;
+
+-- name: load_recipients
+-- The readers of a batch in its frozen order, with all that decides whether and how each is written to.
+SELECT ids.id, s.email, s.name, s.locale, s.timezone, f.confirmed_at,
+       (f.subscriber_id IS NULL OR f.ended_at IS NOT NULL) AS has_left,
+       x.reason AS suppressed_because,
+       d.state::text AS state, coalesce(d.attempts, 0) AS attempts, coalesce(d.in_doubt_count, 0) AS in_doubt_count,
+       d.next_at IS NULL AS is_queued, f.cadence::text AS cadence
+FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS ids (id, place)
+LEFT JOIN subscribers s ON s.id = ids.id
+LEFT JOIN subscriptions f ON f.story_id = %(story_id)s AND f.subscriber_id = ids.id
+LEFT JOIN suppressions x ON x.address_hash = s.address_hash
+LEFT JOIN deliveries d ON d.blast_id = %(blast_id)s AND d.subscriber_id = ids.id
+ORDER BY ids.place;
+
+-- name: find_letter
+-- A letter that was compiled before, by this worker or another.
+SELECT letter FROM letters WHERE blast_id = %(blast_id)s AND variant = %(variant)s;
+
+-- name: keep_letter
+-- Keep a compiled letter; if another worker was faster, its bytes are the ones that count.
+INSERT INTO letters (blast_id, variant, letter) VALUES (%(blast_id)s, %(variant)s, %(letter)s)
+ON CONFLICT (blast_id, variant) DO NOTHING;
+
+-- name: record
+-- Write a group of outcomes. An outcome that is final is never overwritten by a later one.
+INSERT INTO deliveries AS d (blast_id, subscriber_id, recorded_at, next_at, state, attempts, in_doubt_count,
+                             code, relay, reply)
+SELECT o.blast_id, o.subscriber_id, clock_timestamp(), clock_timestamp() + make_interval(secs => o.retry_in),
+       o.state, o.attempts, o.in_doubt_count, o.code, o.relay, o.reply
+FROM unnest(%(blasts)s::bigint[], %(subscribers)s::bigint[], %(states)s::delivery_state[], %(attempts)s::smallint[],
+            %(in_doubt)s::smallint[], %(retry_in)s::float8[], %(codes)s::smallint[], %(relays)s::text[],
+            %(replies)s::text[])
+     AS o (blast_id, subscriber_id, state, attempts, in_doubt_count, retry_in, code, relay, reply)
+ON CONFLICT (blast_id, subscriber_id) DO UPDATE
+SET recorded_at = excluded.recorded_at, next_at = excluded.next_at, state = excluded.state,
+    attempts = excluded.attempts, in_doubt_count = excluded.in_doubt_count, code = excluded.code,
+    relay = excluded.relay, reply = excluded.reply
+WHERE d.state IN ('deferred', 'in_doubt');
+
+-- name: renew_leases
+-- Prolong the leases that this worker still holds, and say which those are.
+UPDATE batches SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+WHERE state = 'leased' AND lease_token = ANY (%(tokens)s::bigint[])
+RETURNING lease_token;
+
+-- name: finish_batch
+-- The batch is through: every reader in it has a row in the ledger. Touches nothing if the lease was lost.
+UPDATE batches SET state = 'done', lease_token = NULL, lease_until = NULL, worker = NULL, attempts = 0
+WHERE id = %(batch_id)s AND lease_token = %(token)s;
+
+-- name: note_received
+-- Readers of a batch who received the update: it is the newest they have.
+UPDATE subscriptions f SET last_seq = %(seq)s
+FROM deliveries d
+WHERE d.blast_id = %(blast_id)s AND d.subscriber_id = ANY (%(ids)s::bigint[]) AND d.state = 'accepted'
+  AND f.story_id = %(story_id)s AND f.subscriber_id = d.subscriber_id AND f.last_seq < %(seq)s;
+
+-- name: release_batch
+-- Give a batch back, unharmed: nobody crashed, so the claim does not count.
+UPDATE batches SET state = 'waiting', lease_token = NULL, lease_until = NULL, worker = NULL,
+    attempts = attempts - 1, not_before = clock_timestamp() + make_interval(secs => %(pause)s), reason = %(reason)s
+WHERE id = %(batch_id)s AND lease_token = %(token)s;
+
+-- name: finish_blast
+-- The blast is done when no batch of it is open and nobody in it will be tried again.
+UPDATE blasts SET state = 'done', done_at = clock_timestamp()
+WHERE id = %(blast_id)s AND state = 'sending'
+  AND NOT EXISTS (SELECT FROM batches WHERE blast_id = blasts.id AND state IN ('waiting', 'leased'))
+  AND NOT EXISTS (SELECT FROM deliveries WHERE blast_id = blasts.id AND next_at IS NOT NULL);
+
+-- name: new_worker
+-- A number for this worker process.
+SELECT nextval('worker_numbers')::integer;
+
+-- name: be_alive
+-- Hold the lock that says this worker lives; it ends with the connection, however that ends.
+SELECT pg_advisory_lock(%(class)s, %(worker)s);

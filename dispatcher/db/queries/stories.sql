@@ -1,0 +1,40 @@
+-- name: create_story
+-- A new developing story; no row if the slug is taken.
+INSERT INTO stories (slug, headline, summary) VALUES (%(slug)s, %(headline)s, %(summary)s)
+ON CONFLICT (slug) DO NOTHING
+RETURNING *, NULL::text AS successor;
+
+-- name: find_story
+-- One story by its slug, with the slug of its successor.
+SELECT s.*, n.slug AS successor FROM stories s LEFT JOIN stories n ON n.id = s.successor_id WHERE s.slug = %(slug)s;
+
+-- name: lock_story
+-- One story by its slug, held until the transaction ends, so that `seq` and closing have one writer.
+SELECT s.*, NULL::text AS successor FROM stories s WHERE s.slug = %(slug)s FOR UPDATE;
+
+-- name: list_stories
+-- Every story with its followers, the developing ones first, newest first.
+SELECT s.*, n.slug AS successor,
+       (SELECT count(*) FROM subscriptions f
+        WHERE f.story_id = s.id AND f.confirmed_at IS NOT NULL AND f.ended_at IS NULL) AS followers
+FROM stories s LEFT JOIN stories n ON n.id = s.successor_id
+ORDER BY s.state, s.id DESC;
+
+-- name: close_story
+-- Close a story that is still developing, and name the one that goes on.
+UPDATE stories SET state = 'closed', closed_at = clock_timestamp(),
+    successor_id = (SELECT id FROM stories WHERE slug = %(successor)s)
+WHERE id = %(story_id)s AND state = 'developing';
+
+-- name: timeline
+-- The updates of a story, newest first, at most `limit`, each with the seq of the update that it corrects.
+SELECT u.*, c.seq AS corrects_seq
+FROM updates u LEFT JOIN updates c ON c.id = u.corrects
+WHERE u.story_id = %(story_id)s AND u.seq < %(before)s
+ORDER BY u.seq DESC LIMIT %(limit)s;
+
+-- name: find_update
+-- One update of a story by its number.
+SELECT u.*, c.seq AS corrects_seq
+FROM updates u LEFT JOIN updates c ON c.id = u.corrects
+WHERE u.story_id = %(story_id)s AND u.seq = %(seq)s;

@@ -1,0 +1,72 @@
+-- name: try_upkeep
+-- Only one worker does the round at a time.
+SELECT pg_try_advisory_xact_lock(%(lock)s);
+
+-- name: take_back
+-- Free the batches whose lease lapsed, or whose worker's connection has ended: the worker is gone.
+UPDATE batches SET state = 'waiting', lease_token = NULL, lease_until = NULL, worker = NULL
+WHERE state = 'leased' AND (lease_until < clock_timestamp() OR NOT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND classid = %(class)s::integer AND objid::bigint = worker
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted));
+
+-- name: split_crashing
+-- Halve the batches whose workers died on them too often, until the reader who does it is alone.
+WITH crashing AS (
+    DELETE FROM batches
+    WHERE state = 'waiting' AND attempts >= %(most)s AND cardinality(subscriber_ids) > 1
+    RETURNING blast_id, urgency, subscriber_ids, retry, cardinality(subscriber_ids) / 2 AS middle
+)
+INSERT INTO batches (blast_id, urgency, subscriber_ids, retry, attempts, reason)
+SELECT blast_id, urgency, half, retry, %(most)s - 1, 'split after its workers died'
+FROM crashing, LATERAL (VALUES (subscriber_ids[:middle]), (subscriber_ids[middle + 1:])) AS halves (half);
+
+-- name: bury_poison
+-- A reader alone in a batch on which workers still die is given up, with a reason that a person can read.
+WITH poison AS (
+    UPDATE batches SET state = 'dead', reason = %(reason)s
+    WHERE state = 'waiting' AND attempts >= %(most)s AND cardinality(subscriber_ids) = 1
+    RETURNING blast_id, subscriber_ids[1] AS subscriber_id
+)
+INSERT INTO deliveries AS d (blast_id, subscriber_id, recorded_at, state, reply)
+SELECT blast_id, subscriber_id, clock_timestamp(), 'failed', %(reason)s FROM poison
+ON CONFLICT (blast_id, subscriber_id) DO UPDATE
+SET state = 'failed', recorded_at = clock_timestamp(), next_at = NULL, reply = excluded.reply
+WHERE d.state IN ('deferred', 'in_doubt');
+
+-- name: queue_due
+-- Turn readers whose time has come into new batches; those in doubt go last.
+WITH due AS (
+    UPDATE deliveries SET next_at = NULL
+    WHERE (blast_id, subscriber_id) IN (
+        SELECT blast_id, subscriber_id FROM deliveries WHERE next_at <= clock_timestamp()
+        ORDER BY next_at LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+    RETURNING blast_id, subscriber_id, state = 'in_doubt' AS doubtful
+), sliced AS (
+    SELECT blast_id, subscriber_id, doubtful,
+           (row_number() OVER (PARTITION BY blast_id ORDER BY doubtful, subscriber_id) - 1)
+               / %(batch_size)s::integer AS slice
+    FROM due
+)
+INSERT INTO batches (blast_id, urgency, subscriber_ids, retry)
+SELECT s.blast_id, b.urgency, array_agg(s.subscriber_id ORDER BY s.doubtful, s.subscriber_id), true
+FROM sliced s JOIN blasts b ON b.id = s.blast_id
+GROUP BY s.blast_id, b.urgency, s.slice ORDER BY b.urgency, s.blast_id, s.slice;
+
+-- name: finish_blasts
+-- Close every blast in which nobody waits any more.
+UPDATE blasts SET state = 'done', done_at = clock_timestamp()
+WHERE state = 'sending'
+  AND NOT EXISTS (SELECT FROM batches WHERE blast_id = blasts.id AND state IN ('waiting', 'leased'))
+  AND NOT EXISTS (SELECT FROM deliveries WHERE blast_id = blasts.id AND next_at IS NOT NULL);
+
+-- name: work_waiting
+-- The most urgent blast to cut, the most urgent batch to send, and how many batches could be claimed now.
+SELECT
+    (SELECT min(urgency) FROM blasts WHERE state = 'cutting') AS to_cut,
+    (SELECT min(b.urgency) FROM batches b JOIN blasts ON blasts.id = b.blast_id
+     WHERE b.state = 'waiting' AND b.not_before <= clock_timestamp() AND blasts.state = 'sending') AS to_send,
+    (SELECT count(*) FROM (
+        SELECT FROM batches b JOIN blasts ON blasts.id = b.blast_id
+        WHERE b.state = 'waiting' AND b.not_before <= clock_timestamp() AND blasts.state = 'sending' LIMIT 16
+     ) AS claimable) AS batches;

@@ -1,0 +1,32 @@
+"""Freeze the audience of published blasts: batches with the very ids that belong to them."""
+
+from __future__ import annotations
+
+import structlog
+
+from dispatcher import db
+from dispatcher.nudges import Bell, Task
+
+log = structlog.get_logger()
+
+#: Readers in a batch. Small enough that an urgent blast soon gets its turn, large enough that claims cost nothing.
+BATCH_SIZE = 500
+#: Nudges that one cut rings at most: more workers than this find the rest by themselves.
+MOST_NUDGES = 8
+
+
+async def cut(database: db.Database, bell: Bell, *, urgency: int) -> int:
+    """Cut every blast that waits for it and is at least as urgent as `urgency`; say how many there were.
+
+    Several workers may call this at once: each blast is cut by one of them, in one statement, or not at all.
+    """
+    blasts = 0
+    while True:
+        async with database.transaction() as tx:
+            row = await tx.one("cut_next", urgency=urgency, batch_size=BATCH_SIZE)
+        if row is None:
+            return blasts
+        blasts += 1
+        log.info("audience frozen", blast=row["id"], candidates=row["candidates"], batches=row["batches"])
+        if row["batches"]:
+            await bell.ring(Task.SEND, urgency=row["urgency"], times=min(row["batches"], MOST_NUDGES))

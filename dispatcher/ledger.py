@@ -1,0 +1,133 @@
+"""The ledger's pen: one committer per process writes all waiting outcomes in one statement, again and again.
+
+While one commit is on its way the next outcomes gather, so the batch size finds itself: the busier, the larger.
+A lane goes on only when its outcome is committed. If the database is away, lanes wait, and nothing is sent that
+could not be written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from dispatcher import db
+from dispatcher.errors import DatabaseUnavailable
+from dispatcher.model import DeliveryState
+
+log = structlog.get_logger()
+
+#: Most rows that one statement writes.
+MOST_ROWS = 2000
+RECONNECT = 0.5
+
+
+@dataclass(slots=True)
+class Entry:
+    """One outcome to be written: what became of one blast for one subscriber."""
+
+    blast_id: int
+    subscriber_id: int
+    state: DeliveryState
+    attempts: int
+    in_doubt_count: int
+    retry_in: float | None  #: seconds from now, on the database's clock; None: not again
+    code: int | None
+    relay: str
+    reply: str
+    recorded: Callable[[], None]  #: called once the row is committed
+
+
+class Ledger:
+    """Collects entries and commits them in groups. One for a process, on one event loop."""
+
+    def __init__(self, database: db.Database) -> None:
+        self._database = database
+        self._waiting: list[Entry] = []
+        self._more = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self.trouble = ""  #: why entries cannot be written just now
+        self.commits = 0
+        self.rows = 0
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    def put(self, entry: Entry) -> None:
+        """Write this entry with the next commit."""
+        self._waiting.append(entry)
+        self._more.set()
+
+    def put_all(self, entries: Iterable[Entry]) -> None:
+        self._waiting.extend(entries)
+        self._more.set()
+
+    async def close(self) -> None:
+        """Write what waits, then stop."""
+        self._closing = True
+        self._more.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        while not (self._closing and not self._waiting):
+            try:
+                connection = await self._database.dedicated()
+            except DatabaseUnavailable as error:
+                await self._trouble(error.message)
+                continue
+            try:
+                await self._write_until_lost(connection)
+            except db.Lost as error:
+                await self._trouble(str(error).strip().splitlines()[0] if str(error).strip() else "connection lost")
+            finally:
+                await connection.close()
+
+    async def _write_until_lost(self, connection: db.Connection) -> None:
+        while True:
+            if not self._waiting:
+                if self._closing:
+                    return
+                self._more.clear()
+                await self._more.wait()
+                continue
+            group = self._waiting[:MOST_ROWS]
+            await _write(connection, group)
+            # Only now: had the connection been lost, the same group would be written again; that changes nothing.
+            del self._waiting[: len(group)]
+            self.trouble = ""
+            self.commits += 1
+            self.rows += len(group)
+            for entry in group:
+                entry.recorded()
+
+    async def _trouble(self, why: str) -> None:
+        self.trouble = why
+        log.error("ledger cannot write", reason=why, waiting=len(self._waiting))
+        await asyncio.sleep(RECONNECT)
+
+
+async def _write(connection: db.Connection, group: list[Entry]) -> None:
+    if len(group) > 1:
+        # One statement cannot write a row twice; of two entries for one reader the later one counts.
+        group = list({(entry.blast_id, entry.subscriber_id): entry for entry in group}.values())
+    await connection.execute(
+        "record",
+        blasts=_array(entry.blast_id for entry in group),
+        subscribers=_array(entry.subscriber_id for entry in group),
+        states=_array(entry.state.value for entry in group),
+        attempts=_array(entry.attempts for entry in group),
+        in_doubt=_array(entry.in_doubt_count for entry in group),
+        retry_in=_array("NULL" if entry.retry_in is None else round(entry.retry_in, 3) for entry in group),
+        codes=_array("NULL" if entry.code is None else entry.code for entry in group),
+        relays=[entry.relay for entry in group],
+        replies=[entry.reply for entry in group],
+    )
+
+
+def _array(values: Iterable[object]) -> str:
+    """A Postgres array literal of numbers or plain words: always of one type, so that one plan serves every commit."""
+    return "{" + ",".join(map(str, values)) + "}"

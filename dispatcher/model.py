@@ -1,0 +1,216 @@
+"""The words of the product as types: enums and frozen records, without any input or output."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+class StoryState(enum.StrEnum):
+    DEVELOPING = "developing"
+    CLOSED = "closed"
+
+
+class Kind(enum.StrEnum):
+    """What an update does to its story."""
+
+    UPDATE = "update"
+    CORRECTION = "correction"
+    FINAL = "final"
+
+
+class Importance(enum.StrEnum):
+    ROUTINE = "routine"
+    MAJOR = "major"
+    BREAKING = "breaking"
+
+
+class ChannelName(enum.StrEnum):
+    EMAIL = "email"
+
+
+class Cadence(enum.StrEnum):
+    """How often a subscriber wants to hear of a story."""
+
+    EVERY = "every"
+    MAJOR = "major"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+
+
+class BlastState(enum.StrEnum):
+    CUTTING = "cutting"  #: published, audience not yet frozen
+    SENDING = "sending"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    DONE = "done"
+
+
+class DeliveryState(enum.StrEnum):
+    """What became of one blast for one subscriber. A subscriber without any of these is still waiting."""
+
+    ACCEPTED = "accepted"  #: the relay or push service said yes; not proof that anybody saw it
+    DEFERRED = "deferred"  #: will be tried again at `next_at`
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"  #: the last byte went out and no answer came (RFC 1047)
+    SUPPRESSED = "suppressed"
+    CAPPED = "capped"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"  #: the subscriber left after the audience was frozen
+
+
+class Urgency(enum.IntEnum):
+    """The order in which batches are claimed: the smallest goes first."""
+
+    TRANSACTIONAL = 0
+    BREAKING = 10
+    MAJOR = 20
+    ROUTINE = 30
+    DIGEST = 40
+
+
+#: Work at least this urgent may be claimed by workers that are reserved for urgent work.
+URGENT = Urgency.BREAKING
+
+
+def urgency_of(kind: Kind, importance: Importance) -> Urgency:
+    """How urgent the blast of an update is. A correction is never less urgent than a major update."""
+    if importance is Importance.BREAKING:
+        return Urgency.BREAKING
+    if importance is Importance.MAJOR or kind is Kind.CORRECTION:
+        return Urgency.MAJOR
+    return Urgency.ROUTINE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Story:
+    id: int
+    slug: str
+    headline: str
+    summary: str
+    state: StoryState
+    created_at: datetime
+    closed_at: datetime | None = None
+    successor: str | None = None  #: slug of the story that goes on where this one ended
+    followers: int | None = None  #: confirmed subscriptions; None where it was not asked for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    id: int
+    story_id: int
+    seq: int  #: 1, 2, 3 … within the story
+    kind: Kind
+    importance: Importance
+    headline: str
+    summary: str
+    body: str  #: Markdown
+    published_at: datetime
+    expires_at: datetime | None = None
+    corrects: int | None = None  #: id of the update that this one corrects
+    corrects_seq: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """An update as an editor or another system hands it in, before it is published."""
+
+    headline: str
+    body: str
+    summary: str = ""
+    kind: Kind = Kind.UPDATE
+    importance: Importance = Importance.ROUTINE
+    corrects_seq: int | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """The answer to a publish: the update, its blasts, and whether this very request made them."""
+
+    story: Story
+    update: Update
+    blast_ids: tuple[int, ...]
+    replayed: bool = False  #: True if the idempotency key had been used for the same content before
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipient:
+    """One subscriber as a batch sees them when it is loaded."""
+
+    subscriber_id: int
+    email: str
+    name: str
+    locale: str
+    timezone: str
+    attempts: int  #: tries so far, for this blast
+    in_doubt_count: int
+    confirmed_at: datetime | None
+    cadence: Cadence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlastReport:
+    """A blast in numbers. `candidates` is always `waiting` plus the sum of `states`.
+
+    Times are milliseconds from the publish commit, None before the first acceptance.
+    """
+
+    id: int
+    channel: ChannelName
+    state: BlastState
+    story: str
+    seq: int
+    headline: str
+    published_at: datetime
+    candidates: int | None  #: None until the audience is frozen
+    states: dict[DeliveryState, int] = field(default_factory=dict)
+    first_ms: float | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    last_ms: float | None = None
+    reasons: tuple[tuple[str, int], ...] = ()  #: why readers were not reached, most frequent first
+    holding: str = ""  #: why the blast stands still, if it does
+
+    @property
+    def waiting(self) -> int:
+        return (self.candidates or 0) - sum(self.states.values())
+
+    @property
+    def settled(self) -> bool:
+        """True when no reader of this blast is waiting or will be tried again."""
+        return self.state in (BlastState.DONE, BlastState.CANCELLED)
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.last_ms is None else self.last_ms / 1000
+
+    @property
+    def per_second(self) -> float | None:
+        accepted = self.states.get(DeliveryState.ACCEPTED, 0)
+        return accepted / self.seconds if accepted and self.seconds else None
+
+    def as_json(self) -> dict[str, object]:
+        """The public form of `blast show --json`, `publish --wait --json` and `GET /api/v1/blasts/{id}`."""
+        counts = {str(state): self.states.get(state, 0) for state in DeliveryState}
+        times = {name: getattr(self, name) for name in ("first_ms", "p50_ms", "p90_ms", "p99_ms", "last_ms")}
+        rounded = {name: None if value is None else round(value, 1) for name, value in times.items()}
+        return {
+            "id": self.id,
+            "channel": str(self.channel),
+            "state": str(self.state),
+            "story": self.story,
+            "seq": self.seq,
+            "headline": self.headline,
+            "candidates": self.candidates or 0,
+            **counts,
+            "waiting": self.waiting,
+            **rounded,
+            "seconds": None if self.seconds is None else round(self.seconds, 3),
+            "per_second": None if self.per_second is None else round(self.per_second, 1),
+            "reasons": [{"reason": reason, "count": count} for reason, count in self.reasons],
+            "holding": self.holding,
+        }

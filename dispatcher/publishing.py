@@ -1,0 +1,148 @@
+"""Publish an update: one transaction writes the update and its blasts; after the commit, one ring of the bell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+
+from dispatcher import db, stories
+from dispatcher.errors import IdempotencyMismatch, Invalid, StoryClosed
+from dispatcher.model import ChannelName, Draft, Kind, Published, StoryState, urgency_of
+from dispatcher.nudges import Bell, Task
+from dispatcher.texts import many_lines, one_line
+
+MAX_BODY = 256 * 1024
+MAX_KEY = 255
+
+
+async def publish(
+    database: db.Database, bell: Bell, slug: str, draft: Draft, *, by: str, key: str | None = None
+) -> Published:
+    """Publish `draft` to everyone who follows the story `slug`.
+
+    The same `key` with the same content gives the first answer again and sends nothing. Raises `Invalid`,
+    `TooLarge`, `NotFound`, `StoryClosed`, `IdempotencyMismatch` or `DatabaseUnavailable`; then nothing is written.
+    The broker is not needed: if it does not answer, workers find the blast by themselves a few seconds later.
+    """
+    draft = check(draft)
+    key = None if key is None else one_line("Idempotency-Key", key, longest=MAX_KEY)
+    published = await _write(database, slug, draft, by=by, key=key)
+    if not published.replayed:
+        await bell.ring(Task.CUT, urgency=urgency_of(draft.kind, draft.importance))
+    return published
+
+
+def check(draft: Draft) -> Draft:
+    """The draft with its texts in order. Raises `Invalid` or `TooLarge`, naming the field and the remedy."""
+    if draft.expires_at is not None:
+        if draft.expires_at.tzinfo is None:
+            raise Invalid("expires_at has no timezone.", remedy="Add one: 2026-03-01T06:00:00Z.", field="expires_at")
+        if draft.expires_at <= datetime.now(UTC):
+            raise Invalid(
+                "expires_at is in the past.", remedy="Leave it out, or name a later time.", field="expires_at"
+            )
+    if (draft.kind is Kind.CORRECTION) != (draft.corrects_seq is not None):
+        raise Invalid(
+            "A correction names the update that it corrects, and only a correction does.",
+            remedy="Give its number as `corrects`.",
+            field="corrects",
+        )
+    return Draft(
+        headline=one_line("headline", draft.headline, longest=stories.MAX_HEADLINE),
+        summary=one_line("summary", draft.summary, longest=stories.MAX_SUMMARY, required=False),
+        body=many_lines("body", draft.body, most_bytes=MAX_BODY),
+        kind=draft.kind,
+        importance=draft.importance,
+        corrects_seq=draft.corrects_seq,
+        expires_at=draft.expires_at,
+    )
+
+
+async def _write(database: db.Database, slug: str, draft: Draft, *, by: str, key: str | None) -> Published:
+    content_hash = _content_hash(slug, draft)
+    try:
+        async with database.transaction() as tx:
+            if key is not None and (earlier := await _replay(tx, key, content_hash)):
+                return earlier
+            return await _insert(tx, slug, draft, content_hash, by=by, key=key)
+    except db.UniqueViolation:
+        # Another request with this key committed between our look and our insert; its answer is ours.
+        async with database.transaction() as tx:
+            earlier = await _replay(tx, key or "", content_hash)
+        if earlier is None:
+            raise
+        return earlier
+
+
+async def _replay(tx: db.Connection, key: str, content_hash: bytes) -> Published | None:
+    row = await tx.one("find_by_key", key=key)
+    if row is None:
+        return None
+    if row["content_hash"] != content_hash:
+        raise IdempotencyMismatch(field="Idempotency-Key")
+    story = await tx.one("find_story", slug=row["slug"])
+    assert story is not None  # noqa: S101  # the foreign key holds it
+    return Published(
+        story=stories.story_from(story),
+        update=stories.update_from(row),
+        blast_ids=tuple(each["id"] for each in await tx.all("blasts_of_update", update_id=row["id"])),
+        replayed=True,
+    )
+
+
+async def _insert(
+    tx: db.Connection, slug: str, draft: Draft, content_hash: bytes, *, by: str, key: str | None
+) -> Published:
+    found = await tx.one("lock_story", slug=slug)
+    if found is None:
+        raise stories.unknown(slug)
+    story = stories.story_from(found)
+    if story.state is StoryState.CLOSED:
+        raise StoryClosed(f"The story {slug!r} is closed and takes no more updates.", field="story")
+    row = await tx.one(
+        "insert_update",
+        story_id=story.id,
+        kind=str(draft.kind),
+        importance=str(draft.importance),
+        headline=draft.headline,
+        summary=draft.summary,
+        body=draft.body,
+        corrects=await _corrected(tx, story.id, draft.corrects_seq),
+        expires_at=draft.expires_at,
+        key=key,
+        content_hash=content_hash,
+        by=by,
+    )
+    assert row is not None  # noqa: S101  # INSERT … RETURNING of one row
+    urgency = urgency_of(draft.kind, draft.importance)
+    blast_ids = [
+        await tx.value("insert_blast", update_id=row["id"], channel=str(channel), urgency=int(urgency))
+        for channel in ChannelName
+    ]
+    update = stories.update_from({**row, "corrects_seq": draft.corrects_seq})
+    return Published(story=story, update=update, blast_ids=tuple(blast_ids))
+
+
+async def _corrected(tx: db.Connection, story_id: int, seq: int | None) -> int | None:
+    if seq is None:
+        return None
+    row = await tx.one("find_update", story_id=story_id, seq=seq)
+    if row is None:
+        raise Invalid(f"There is no update {seq} to correct in this story.", field="corrects")
+    return int(row["id"])
+
+
+def _content_hash(slug: str, draft: Draft) -> bytes:
+    """SHA-256 over everything that a reader would see change, in one canonical form."""
+    content = [
+        slug,
+        draft.kind,
+        draft.importance,
+        draft.headline,
+        draft.summary,
+        draft.body,
+        draft.corrects_seq,
+        None if draft.expires_at is None else draft.expires_at.astimezone(UTC).isoformat(),
+    ]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).digest()

@@ -1,0 +1,77 @@
+"""A worker's sign of life: an advisory lock that ends with its connection, and leases that are renewed.
+
+So a killed worker's batches are free within seconds, and one that only lost its database notices that it did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from dispatcher import db
+from dispatcher.errors import DatabaseUnavailable
+
+log = structlog.get_logger()
+
+#: Advisory lock class under which every worker holds its own number while it lives.
+ALIVE = 7_214
+#: Seconds a lease lasts, and how often it is renewed.
+LEASE = 60.0
+RENEW_EVERY = 10.0
+#: With less than this much of a lease left, no message is started on it.
+RESERVE = 0.4 * LEASE
+
+
+class Pulse:
+    """Keeps one worker process alive in the eyes of the others. On one event loop."""
+
+    def __init__(
+        self, database: db.Database, held: Callable[[], Sequence[int]], renewed: Callable[[set[int]], None]
+    ) -> None:
+        """`held` says which lease tokens to renew; `renewed` is told which of them are still ours."""
+        self._database = database
+        self._held = held
+        self._renewed = renewed
+        self._task: asyncio.Task[None] | None = None
+        self.worker: int | None = None  #: this worker's number while it is known to be alive; claim nothing without
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop, and let the lock go."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self.worker = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                connection = await self._database.dedicated()
+            except DatabaseUnavailable as error:
+                log.error("no sign of life", reason=error.message)
+                await asyncio.sleep(1)
+                continue
+            try:
+                await self._beat(connection)
+            except db.Lost as error:
+                # Others now hold us for dead and take our batches back: stop at once, before they have sent anything.
+                log.error("sign of life lost", reason=str(error).strip().split("\n")[0])
+            finally:
+                self.worker = None
+                self._renewed(set())
+                await connection.close()
+            await asyncio.sleep(0.2)
+
+    async def _beat(self, connection: db.Connection) -> None:
+        worker = int(await connection.value("new_worker"))
+        await connection.execute("be_alive", **{"class": ALIVE, "worker": worker})
+        self.worker = worker
+        while True:
+            if tokens := list(self._held()):
+                rows = await connection.all("renew_leases", lease=LEASE, tokens=tokens)
+                self._renewed({row["lease_token"] for row in rows})
+            await connection.stay(RENEW_EVERY)

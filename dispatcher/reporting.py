@@ -1,0 +1,70 @@
+"""What became of a blast: counts by state that add up, percentiles from the publish commit, reasons."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dispatcher import db
+from dispatcher.db.migrate import revisions
+from dispatcher.errors import DatabaseUnavailable, NotFound, Unavailable
+from dispatcher.model import BlastReport, BlastState, ChannelName, DeliveryState
+
+
+async def blast(database: db.Database, blast_id: int) -> BlastReport:
+    """One blast in numbers, all read in one snapshot. Raises `NotFound`."""
+    async with database.transaction() as tx:
+        await tx.execute("one_snapshot")
+        row = await tx.one("blast_head", blast_id=blast_id)
+        if row is None:
+            raise NotFound(f"There is no blast {blast_id}.", field="blast")
+        counts = await tx.all("blast_states", blast_id=blast_id)
+        times = await tx.one("blast_times", blast_id=blast_id, published_at=row["published_at"]) or {}
+        reasons = await tx.all("blast_reasons", blast_id=blast_id)
+    return BlastReport(
+        id=blast_id,
+        channel=ChannelName(row["channel"]),
+        state=BlastState(row["state"]),
+        story=row["slug"],
+        seq=row["seq"],
+        headline=row["headline"],
+        published_at=row["published_at"],
+        candidates=row["candidates"],
+        states={DeliveryState(each["state"]): each["count"] for each in counts},
+        reasons=tuple((each["reason"], each["count"]) for each in reasons),
+        holding=row["holding"] or "",
+        **{name: times.get(name) for name in ("first_ms", "p50_ms", "p90_ms", "p99_ms", "last_ms")},
+    )
+
+
+async def fleet(database: db.Database) -> db.Row:
+    """The figures of the whole installation, from Postgres at the moment of asking: for `/metrics`."""
+    async with database.connection() as connection:
+        row = await connection.one("fleet")
+    return row or {}
+
+
+async def ready(database: db.Database) -> None:
+    """Return if the ledger can be written to, by a program of this version.
+
+    Raises `DatabaseUnavailable` if the database does not answer or takes no writes, and `SchemaOutdated` if its schema
+    is not the one that this program was written for.
+    """
+    async with database.transaction() as tx:
+        found = await tx.one("schema_found") or {}
+        if found["read_only"]:
+            raise DatabaseUnavailable(
+                "The database takes no writes.",
+                remedy="It may be a standby: name the primary in DISPATCHER_DATABASE_URL.",
+            )
+        if not found["migrated"]:
+            raise SchemaOutdated("The database has no schema yet.")
+        await tx.one("can_write")
+    at, newest = await asyncio.to_thread(revisions, database.url)
+    if at != newest:
+        raise SchemaOutdated(f"The schema is at revision {at or 'none'}; this program needs {newest}.")
+
+
+class SchemaOutdated(Unavailable):
+    """The database has another schema than this program needs."""
+
+    remedy = "Run `dispatcher migrate` with the version of Dispatcher that runs here."

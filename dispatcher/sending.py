@@ -1,0 +1,396 @@
+"""Send: claim the most urgent batch, load its readers, splice their letters, hand them to the lanes, keep the ledger.
+
+Claim in a short transaction, send in none, record in group commits. A worker process has one `Sender`; it keeps
+about two batches on their way, so that its lanes never wait for the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from dispatcher import db, policy
+from dispatcher.addresses import needs_utf8
+from dispatcher.channels import Fate, Outcome
+from dispatcher.channels.email import EmailChannel
+from dispatcher.channels.email.letter import Letter, Values
+from dispatcher.channels.feed import Backlog
+from dispatcher.config import Settings
+from dispatcher.errors import DatabaseUnavailable
+from dispatcher.ledger import Entry, Ledger
+from dispatcher.letters import Content, Letters
+from dispatcher.model import DeliveryState
+from dispatcher.pulse import LEASE, RESERVE, Pulse
+from dispatcher.tokens import MessageIds, leave_links, manage_links
+
+log = structlog.get_logger()
+
+#: With fewer parcels than this waiting for a lane, the next batch is claimed.
+LOW_WATER = 200
+#: Seconds before a batch that could not be offered to any relay is claimed again: first, second, … time in a row.
+PAUSES = (1.0, 5.0, 15.0, 30.0, 60.0)
+#: A reader whom we know nothing about any more: erased, or left, after the audience was frozen.
+LEFT = "left after the audience was frozen"
+
+
+class Sender:
+    """Everything that one worker process needs to send, on one event loop."""
+
+    def __init__(self, settings: Settings, database: db.Database, *, urgency: int) -> None:
+        """Claims only batches at least as urgent as `urgency`."""
+        self._database = database
+        self._urgency = urgency
+        self._return_path = settings.mail_from.addr_spec
+        self._public_url = settings.public_url
+        self._message_ids = MessageIds(settings.secret_key, settings.mail_domain)
+        self._leave = leave_links(settings.secret_key)
+        self._manage = manage_links(settings.secret_key)
+        self._letters = Letters(settings, database)
+        self._poke = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._backlog = Backlog(self._poke.set, LOW_WATER)
+        self._channel = EmailChannel(settings.relays, self._backlog, self._relays_gone)
+        self._ledger = Ledger(database)
+        self._pulse = Pulse(database, self._held, self._renewed)
+        self._batches: dict[int, Batch] = {}  # by lease token
+        self._running: set[asyncio.Task[None]] = set()
+        self._drain: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._gone_times = 0
+
+    def start(self) -> None:
+        self._channel.start()
+        self._ledger.start()
+        self._pulse.start()
+        self._drain = asyncio.create_task(self._drain_for_ever())
+
+    async def send_next(self, patience: float) -> None:
+        """Send whatever waits. Returns when nothing is left to claim, at the latest after `patience` seconds.
+
+        Sending goes on either way: this only says for how long the caller counts as busy.
+        """
+        self.nudge()
+        try:
+            await asyncio.wait_for(self._idle.wait(), patience)
+        except TimeoutError:
+            return
+
+    def nudge(self) -> None:
+        """There may be something to claim. Returns at once."""
+        self._idle.clear()
+        self._poke.set()
+
+    async def close(self, patience: float) -> None:
+        """Stop claiming, finish the messages that are on their way, record, give the rest back, within `patience`."""
+        self._stopping = True
+        self._poke.set()
+        self._backlog.drop("the worker stops")
+        await self._channel.close(patience)
+        if self._running:
+            await asyncio.wait(self._running, timeout=2)
+        await self._ledger.close()
+        if self._drain is not None:
+            self._drain.cancel()
+        await self._pulse.close()
+
+    async def _drain_for_ever(self) -> None:
+        while not self._stopping:
+            self._poke.clear()
+            try:
+                if await self._claim_one():
+                    continue
+            except DatabaseUnavailable as error:
+                log.error("cannot claim", reason=error.message)
+                await asyncio.sleep(1)
+                continue
+            self._idle.set()
+            await self._poke.wait()
+
+    async def _claim_one(self) -> bool:
+        """Claim and start one batch if there is room. False if there is nothing to do until the next poke."""
+        worker = self._pulse.worker
+        if worker is None or self._channel.holding or self._ledger.trouble:
+            return False
+        limit = self._urgency
+        most_urgent = self._backlog.most_urgent
+        full = len(self._backlog) >= LOW_WATER and most_urgent is not None
+        if full and most_urgent is not None:
+            limit = min(limit, most_urgent - 1)  # only what overtakes everything that is here already
+        claimed_at = asyncio.get_running_loop().time()
+        async with self._database.connection() as connection:
+            row = await connection.one("claim_batch", urgency=limit, worker=worker, lease=LEASE)
+        if row is None:
+            if full:
+                await self._poke.wait()
+            return full
+        batch = Batch(row, claimed_at + LEASE - RESERVE)
+        self._batches[batch.token] = batch
+        task = asyncio.create_task(self._run(batch))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        await batch.loaded.wait()
+        return True
+
+    async def _run(self, batch: Batch) -> None:
+        try:
+            content = await self._letters.content(batch.blast_id)
+            await self._load(batch, content)
+            batch.loaded.set()
+            self._channel.wake()
+            await batch.finished.wait()
+            await self._end(batch, content)
+        except DatabaseUnavailable as error:
+            # The lease lapses by itself, and the reconciler takes the batch back.
+            batch.lost = True
+            log.error("batch left behind", batch=batch.id, reason=error.message)
+        except Exception:
+            batch.lost = True
+            log.exception("batch failed", batch=batch.id)
+            await self._release(batch, "an error in the worker; its log tells more")
+        finally:
+            batch.loaded.set()
+            del self._batches[batch.token]
+
+    async def _load(self, batch: Batch, content: Content) -> None:
+        async with self._database.connection() as connection:
+            rows = await connection.tuples(
+                "load_recipients", ids=batch.subscriber_ids, story_id=content.story_id, blast_id=batch.blast_id
+            )
+        expired = datetime.now(UTC) >= content.expires_at
+        parcels: list[Mail] = []
+        entries: list[Entry] = []
+        for row in rows:
+            reader = Reader(*row)
+            if reader.is_done(retry=batch.retry):
+                continue
+            if (skip := reader.skipped(expired=expired)) is not None:
+                state, why = skip
+                entries.append(_entry(batch, reader, state, why))
+                continue
+            try:
+                letter = self._letters.known(batch.blast_id, reader.locale, reader.timezone)
+                if letter is None:
+                    letter = await self._letters.letter(batch.blast_id, content, reader.locale, reader.timezone)
+                parcels.append(self._mail(batch, content, reader, letter))
+            except DatabaseUnavailable:
+                raise
+            except Exception as error:
+                log.exception("letter cannot be made", blast=batch.blast_id, subscriber=reader.id)
+                why = f"the letter could not be made ({type(error).__name__})"
+                entries.append(_entry(batch, reader, DeliveryState.FAILED, why))
+        batch.expect(len(parcels) + len(entries))
+        self._ledger.put_all(entries)
+        self._backlog.add(batch.urgency, parcels)
+
+    def _mail(self, batch: Batch, content: Content, reader: Reader, letter: Letter) -> Mail:
+        values = Values(
+            address=reader.email or "",
+            name=reader.name,
+            message_id=self._message_ids.make(batch.blast_id, reader.id),
+            leave_url=f"{self._public_url}/u/{self._leave.make(content.story_id, reader.id)}",
+            manage_url=f"{self._public_url}/manage/{self._manage.make(0, reader.id)}",
+            wish=self._letters.wish(reader.cadence, reader.confirmed_at, reader.locale, reader.timezone),
+        )
+        return Mail(self._ledger, batch, reader, self._return_path, letter, values)
+
+    async def _end(self, batch: Batch, content: Content) -> None:
+        if batch.unsent or batch.lost:
+            await self._release(batch, batch.reason)
+            return
+        self._gone_times = 0
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                "note_received",
+                blast_id=batch.blast_id,
+                story_id=content.story_id,
+                ids=batch.subscriber_ids,
+                seq=content.update.seq,
+            )
+            await tx.execute("finish_batch", batch_id=batch.id, token=batch.token)
+        async with self._database.transaction() as tx:
+            # Apart from the batch: two last batches that end together must each see the other's end.
+            if await tx.execute("finish_blast", blast_id=batch.blast_id):
+                log.info("blast done", blast=batch.blast_id)
+
+    async def _release(self, batch: Batch, reason: str) -> None:
+        pause = 0.0 if self._stopping or batch.lost else PAUSES[min(self._gone_times, len(PAUSES) - 1)]
+        try:
+            async with self._database.transaction() as tx:
+                await tx.execute(
+                    "release_batch", batch_id=batch.id, token=batch.token, pause=pause, reason=reason or None
+                )
+        except DatabaseUnavailable as error:
+            log.error("batch left behind", batch=batch.id, reason=error.message)
+
+    def _relays_gone(self, reason: str) -> None:
+        log.warning("no relay answers", reason=reason)
+        self._gone_times += 1
+
+    def _held(self) -> list[int]:
+        return list(self._batches)
+
+    def _renewed(self, tokens: set[int]) -> None:
+        deadline = asyncio.get_running_loop().time() + LEASE - RESERVE
+        for token, batch in self._batches.items():
+            if token in tokens:
+                batch.deadline = deadline
+            elif not batch.lost:
+                batch.lost = True
+                batch.reason = "the lease was lost"
+                log.warning("lease lost", batch=batch.id)
+        self._poke.set()
+
+
+class Batch:
+    """A claimed batch on its way through this process."""
+
+    def __init__(self, row: db.Row, deadline: float) -> None:
+        self.id: int = row["id"]
+        self.blast_id: int = row["blast_id"]
+        self.urgency: int = row["urgency"]
+        self.subscriber_ids: list[int] = row["subscriber_ids"]
+        self.retry: bool = row["retry"]
+        self.token: int = row["lease_token"]
+        self.deadline = deadline  #: on the loop's clock: after it, start no message of this batch
+        self.lost = False
+        self.unsent = 0
+        self.reason = ""
+        self.loaded = asyncio.Event()
+        self.finished = asyncio.Event()
+        self._open = 0
+
+    def expect(self, outcomes: int) -> None:
+        """So many outcomes are to come; the batch is finished when they are all in the ledger."""
+        self._open = outcomes
+        if not outcomes:
+            self.finished.set()
+
+    def one_done(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self.finished.set()
+
+
+class Reader:
+    """One row of `load_recipients`, and the pure decisions about it."""
+
+    __slots__ = (
+        "attempts", "cadence", "confirmed_at", "email", "has_left", "id", "in_doubt_count", "is_queued", "locale",
+        "name", "state", "suppressed_because", "timezone",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: int,  # noqa: A002
+        email: str | None,
+        name: str | None,
+        locale: str | None,
+        timezone: str | None,
+        confirmed_at: datetime | None,
+        has_left: bool,
+        suppressed_because: str | None,
+        state: str | None,
+        attempts: int,
+        in_doubt_count: int,
+        is_queued: bool,
+        cadence: str | None,
+    ) -> None:
+        self.id = id
+        self.email = email
+        self.name = name or ""
+        self.locale = locale or "en"
+        self.timezone = timezone or "UTC"
+        self.confirmed_at = confirmed_at
+        self.has_left = has_left
+        self.suppressed_because = suppressed_because
+        self.state = state
+        self.attempts = attempts
+        self.in_doubt_count = in_doubt_count
+        self.is_queued = is_queued
+        self.cadence = cadence or "every"
+
+    def is_done(self, *, retry: bool) -> bool:
+        """True if this batch owes the reader nothing: the ledger holds an outcome, or another batch has them."""
+        if self.state is None:
+            return False
+        if self.state not in (DeliveryState.DEFERRED, DeliveryState.IN_DOUBT):
+            return True
+        return not (retry and self.is_queued)
+
+    def skipped(self, *, expired: bool) -> tuple[DeliveryState, str] | None:
+        """Why this reader is not written to, if so. Who may have been reached already stays in doubt."""
+        if self.email is None or self.has_left:
+            return DeliveryState.WITHDRAWN, LEFT
+        if self.suppressed_because is not None:
+            return DeliveryState.SUPPRESSED, self.suppressed_because
+        if expired:
+            if self.in_doubt_count:
+                return DeliveryState.IN_DOUBT, "expired before the relay could be asked again"
+            return DeliveryState.EXPIRED, "the update expired before a relay took it"
+        return None
+
+
+class Mail:
+    """A `Parcel`: one reader's mail on its way."""
+
+    __slots__ = ("_batch", "_ledger", "_letter", "_reader", "_values", "address", "needs_utf8", "return_path",
+                 "returns", "urgency")  # fmt: skip
+
+    def __init__(
+        self, ledger: Ledger, batch: Batch, reader: Reader, return_path: str, letter: Letter, values: Values
+    ) -> None:
+        self._ledger = ledger
+        self._batch = batch
+        self._reader = reader
+        self._letter = letter
+        self._values = values
+        self.urgency = batch.urgency
+        self.returns = 0
+        self.return_path = return_path
+        self.address = values.address
+        self.needs_utf8 = needs_utf8(values.address)
+
+    def wanted(self) -> bool:
+        return not self._batch.lost and asyncio.get_running_loop().time() < self._batch.deadline
+
+    def message(self, *, eight_bit: bool) -> bytes:
+        return self._letter.splice(self._values, eight_bit=eight_bit)
+
+    def settle(self, outcome: Outcome, recorded: Callable[[], None]) -> None:
+        batch = self._batch
+        if outcome.fate is Fate.UNSENT:
+            batch.unsent += 1
+            batch.reason = batch.reason or outcome.reply
+            batch.one_done()
+            recorded()
+            return
+        reader = self._reader
+        settled = policy.settle(outcome, attempts=reader.attempts, in_doubt_count=reader.in_doubt_count)
+
+        def written() -> None:
+            batch.one_done()
+            recorded()
+
+        self._ledger.put(
+            Entry(
+                batch.blast_id,
+                reader.id,
+                settled.state,
+                settled.attempts,
+                settled.in_doubt_count,
+                settled.retry_in,
+                outcome.code,
+                outcome.relay,
+                outcome.reply,
+                written,
+            )
+        )
+
+
+def _entry(batch: Batch, reader: Reader, state: DeliveryState, why: str) -> Entry:
+    return Entry(
+        batch.blast_id, reader.id, state, reader.attempts, reader.in_doubt_count, None, None, "", why, batch.one_done
+    )

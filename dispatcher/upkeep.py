@@ -1,0 +1,48 @@
+"""The reconciler: whatever a lost nudge, a dead worker or a refusal left behind becomes work again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from dispatcher import db
+from dispatcher.pulse import ALIVE
+
+log = structlog.get_logger()
+
+UPKEEP_LOCK = 7_214_002
+#: A batch whose workers died so often is split, to find the reader who does it.
+MOST_CRASHES = 3
+RETRY_BATCH_SIZE = 500
+MOST_DUE = 50_000
+POISON = "Sending to this reader crashed the worker three times; nothing more is tried."
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What waits: the urgency of the most urgent blast to cut and batch to send (None: nothing), batches to claim."""
+
+    to_cut: int | None
+    to_send: int | None
+    batches: int
+
+
+async def tick(database: db.Database) -> Work:
+    """One round: free orphaned batches, split crashing ones, queue due retries, close finished blasts.
+
+    Cheap when nothing waits, harmless when run by many: only one at a time does the round. Says what waits.
+    """
+    async with database.transaction() as tx:
+        if await tx.value("try_upkeep", lock=UPKEEP_LOCK):
+            done = {
+                "freed": await tx.execute("take_back", **{"class": ALIVE}),
+                "split": await tx.execute("split_crashing", most=MOST_CRASHES),
+                "buried": await tx.execute("bury_poison", most=MOST_CRASHES, reason=POISON),
+                "queued": await tx.execute("queue_due", most=MOST_DUE, batch_size=RETRY_BATCH_SIZE),
+                "finished": await tx.execute("finish_blasts"),
+            }
+            if any(done.values()):
+                log.info("upkeep", **{name: count for name, count in done.items() if count})
+        row = await tx.one("work_waiting") or {}
+    return Work(row.get("to_cut"), row.get("to_send"), row.get("batches", 0))

@@ -1,0 +1,71 @@
+"""The Celery application: `celery -A workers.app:app worker`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+
+from dispatcher import config, logs
+from dispatcher.embedded.process import die_with_parent
+from dispatcher.nudges import QueueName, Task, new_celery
+from workers import runtime
+
+#: Seconds after which a silent broker counts as gone.
+BROKER_TIMEOUT = 10.0
+TICK_EVERY = 10.0
+
+
+def make_app() -> Celery:
+    """The application, from the settings in the environment."""
+    app = new_celery(config.load().broker_url, timeout=BROKER_TIMEOUT)
+    app.conf.update(
+        include=["workers.tasks"],
+        # A nudge is disposable, so it is taken off the queue before it is followed: the ledger is the queue.
+        task_acks_late=False,
+        task_soft_time_limit=60,
+        task_time_limit=90,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_eta_task_limit=1000,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        worker_soft_shutdown_timeout=0,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        beat_schedule={
+            "tick": {
+                "task": str(Task.TICK),
+                "schedule": TICK_EVERY,
+                "options": {"queue": str(QueueName.BULK), "expires": TICK_EVERY},
+            }
+        },
+    )
+    return app
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _set_up_logging(**_: Any) -> None:
+    logs.setup()
+    # A line for every nudge would bury what matters.
+    for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "kombu"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _start_engine(**_: Any) -> None:
+    die_with_parent()
+    runtime.start(urgent_only=os.environ.get("DISPATCHER_URGENT_ONLY") == "1")
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _stop_engine(**_: Any) -> None:
+    runtime.stop()
+
+
+app = make_app()

@@ -1,0 +1,123 @@
+"""One event loop on one background thread per worker process: where lanes, ledger and reconciler live.
+
+Not a loop per task: connections belong to a loop, and a coroutine that a time limit left behind in one would wake
+up inside the next task and send mail whose claim was given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import structlog
+import uvloop
+
+from dispatcher import config, db, fanout, upkeep
+from dispatcher.config import Settings
+from dispatcher.errors import DatabaseUnavailable
+from dispatcher.model import URGENT, Urgency
+from dispatcher.nudges import Bell, Task
+from dispatcher.sending import Sender
+
+log = structlog.get_logger()
+
+#: Seconds between two rounds of the reconciler in each process.
+RECONCILE_EVERY = 2.0
+#: Seconds that a stopping process gives to the messages that are on their way.
+STOP_PATIENCE = 25.0
+
+_engine: Engine | None = None
+
+
+def start(*, urgent_only: bool) -> None:
+    """Start this process's engine. Call after the fork: threads and connections do not survive one."""
+    global _engine  # one for a process is the point
+    _engine = Engine(config.load(), urgent_only=urgent_only)
+    _engine.start()
+
+
+def stop() -> None:
+    """Stop this process's engine, and return when nothing is on its way any more."""
+    if _engine is not None:
+        _engine.stop()
+
+
+def run(job: Callable[[Engine], Coroutine[Any, Any, Any]]) -> None:
+    """Run a job on the engine's loop and wait for it; a time limit that strikes here cancels it there."""
+    if _engine is None:
+        raise RuntimeError("the engine is not running: tasks need a prefork worker")
+    _engine.run(job(_engine))
+
+
+class Engine:
+    """Everything that a worker process keeps between nudges."""
+
+    def __init__(self, settings: Settings, *, urgent_only: bool) -> None:
+        self.urgency = int(URGENT if urgent_only else max(Urgency))
+        self._settings = settings
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self.run(self._open())
+
+    def stop(self) -> None:
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(STOP_PATIENCE + 5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(2)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def cut(self) -> None:
+        """Freeze what waits to be frozen, and start on it in this process at once."""
+        if await fanout.cut(self._database, self._bell, urgency=self.urgency):
+            self.sender.nudge()
+
+    async def reconcile(self) -> None:
+        """Find work that no nudge told of, do this process's share, and ring for the others."""
+        work = await upkeep.tick(self._database)
+        if work.to_cut is not None and work.to_cut <= self.urgency:
+            await self.cut()
+        if work.to_send is not None:
+            if work.to_send <= self.urgency:
+                self.sender.nudge()
+            await self._bell.ring(Task.SEND, urgency=work.to_send, times=min(work.batches, fanout.MOST_NUDGES))
+
+    async def _open(self) -> None:
+        self._database = db.Database(self._settings.database_url, size=4)
+        await self._database.open()
+        self._bell = Bell(self._settings.broker_url)
+        self.sender = Sender(self._settings, self._database, urgency=self.urgency)
+        self.sender.start()
+        self._clock = asyncio.create_task(self._reconcile_for_ever())
+
+    async def _close(self) -> None:
+        self._clock.cancel()
+        await self.sender.close(STOP_PATIENCE)
+        await self._database.close()
+
+    async def _reconcile_for_ever(self) -> None:
+        while True:
+            try:
+                await self.reconcile()
+            except DatabaseUnavailable as error:
+                log.error("cannot reconcile", reason=error.message)
+            except Exception:
+                # The reconciler is what everything else leans on: whatever happened, the next round must come.
+                log.exception("reconciler failed")
+            await asyncio.sleep(RECONCILE_EVERY)
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()

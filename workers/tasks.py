@@ -1,0 +1,28 @@
+"""One task for each nudge. Ids and payloads never travel: every task looks for itself what there is to do."""
+
+from __future__ import annotations
+
+from dispatcher.nudges import Task
+from workers import runtime
+from workers.app import app
+
+#: Seconds that a worker counts as busy with one nudge; sending goes on beyond it.
+PATIENCE = 10.0
+
+
+@app.task(name=str(Task.CUT))  # type: ignore[untyped-decorator]
+def cut() -> None:
+    """Freeze the audience of every published blast that this worker may handle."""
+    runtime.run(lambda engine: engine.cut())
+
+
+@app.task(name=str(Task.SEND))  # type: ignore[untyped-decorator]
+def send() -> None:
+    """Claim and send until nothing is left."""
+    runtime.run(lambda engine: engine.sender.send_next(PATIENCE))
+
+
+@app.task(name=str(Task.TICK))  # type: ignore[untyped-decorator]
+def tick() -> None:
+    """One round of the reconciler, for the case that no worker's own clock runs."""
+    runtime.run(lambda engine: engine.reconcile())
