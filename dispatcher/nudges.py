@@ -81,6 +81,8 @@ class Bell:
 
     def __init__(self, broker_url: str) -> None:
         self._celery = new_celery(broker_url, timeout=RING_TIMEOUT / 2)
+        # Import the transport and the producer now: on a cold start that takes longer than a ring may.
+        _ = self._celery.connection_for_write().transport, self._celery.amqp.Producer
 
     async def ring(self, task: Task, *, urgency: int | None = None, times: int = 1) -> bool:
         """Ring `times` times, on the urgent queue as well if `urgency` is urgent. False if the broker did not take it.

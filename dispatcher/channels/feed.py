@@ -15,7 +15,7 @@ class Backlog:
     """A `Feed` with one lane-side end (`take`, `give_back`) and one sender-side end (`add`, `drop`)."""
 
     def __init__(self, on_low: Callable[[], None], low_water: int) -> None:
-        """`on_low` is called whenever the backlog sinks to `low_water` parcels, so that the next batch is claimed."""
+        """`on_low` is called whenever the backlog sinks below `low_water` parcels, so that the next batch is claimed."""
         self._queues: dict[int, deque[Parcel]] = {}
         self._order: list[int] = []
         self._size = 0
@@ -43,7 +43,7 @@ class Backlog:
             while queue:
                 parcel = queue.popleft()
                 self._size -= 1
-                if self._size == self._low_water:
+                if self._size == self._low_water - 1:
                     self._on_low()
                 if parcel.wanted():
                     return parcel
