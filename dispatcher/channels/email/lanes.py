@@ -28,6 +28,9 @@ TIMEOUT_QUIT = 5.0
 LONGEST_LINE = 4096
 LONGEST_ANSWER = 65536
 
+#: Behind a longer message no envelope rides: while bytes wait to leave, it must be plain that they are the message's.
+LONGEST_WITH_RIDER = 131_072
+
 _CLOSING = 421
 
 
@@ -88,7 +91,8 @@ class Lane(asyncio.Protocol):
         self._unrecorded = 0
         self._reset = False  # the last transaction was refused half-way: RSET before the next one
         self._quitting = False
-        self._behind_body = 0  # bytes written after the current body's final dot
+        self._flushed = True  # every byte written has left this process
+        self._rider = False  # an envelope was written behind the current body
         self._buffer = b""
         self._text: list[bytes] = []
 
@@ -103,6 +107,7 @@ class Lane(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not instances of it
+        self._transport.set_write_buffer_limits(high=0)  # so that we are told whenever bytes could not leave at once
         self.idle_since = self._loop.time()
 
     def wake(self) -> None:
@@ -145,6 +150,12 @@ class Lane(asyncio.Protocol):
             return
         self._buffer = buffer
 
+    def pause_writing(self) -> None:
+        self._flushed = False
+
+    def resume_writing(self) -> None:
+        self._flushed = True
+
     def eof_received(self) -> bool:
         return False
 
@@ -182,7 +193,10 @@ class Lane(asyncio.Protocol):
             self._close(f"the relay closes the session: {outcomes.one_line(text)}")
 
     def _envelope_answered(self, step: Step, flight: Flight, code: int, text: str) -> None:
-        if step is Step.DATA:
+        agrees = code == 354 if step is Step.DATA else 200 <= code < 300
+        if not agrees and not 400 <= code < 600:
+            self._close(f"the relay mixes up its answers: {code} {outcomes.one_line(text)}")
+        elif step is Step.DATA:
             if code == 354:
                 if flight.refusal is None:
                     flight.ready = True
@@ -192,10 +206,10 @@ class Lane(asyncio.Protocol):
                     self._expected.appendleft((Step.EMPTY, flight))
                 return
             if flight.refusal is None:
-                flight.refusal = outcomes.from_reply(code if code >= 400 else 450, text, self.relay)
+                flight.refusal = outcomes.from_reply(code, text, self.relay)
             self._reset = True
             self._refused(flight)
-        elif code >= 300 and flight.refusal is None:
+        elif code >= 400 and flight.refusal is None:
             flight.refusal = outcomes.from_reply(code, text, self.relay)
             if not self._pipelining:
                 # The rest of the envelope is not said, but the transaction it opened has to be ended.
@@ -225,7 +239,7 @@ class Lane(asyncio.Protocol):
                 self._rest()
                 return
             self._say(self._envelope(self._next))
-        elif self._next is None and self._pipelining and self._current is not None:
+        elif self._next is None and self._pipelining and self._current is not None and self._flushed:
             self._next = self._take()
             if self._next is not None:
                 self._say(self._envelope(self._next))
@@ -240,12 +254,13 @@ class Lane(asyncio.Protocol):
         self._current, self._next = flight, None
         self._expected.append((Step.BODY, flight))
         behind = b""
-        if self._pipelining and (following := self._take()) is not None:
+        may_ride = self._pipelining and len(flight.body) <= LONGEST_WITH_RIDER
+        if may_ride and (following := self._take()) is not None:
             self._next = following
             commands = self._envelope(following)
             self._expected.extend((step, each) for step, each, _ in commands)
             behind = b"".join(command for _, _, command in commands)
-        self._behind_body = len(behind)
+        self._rider = bool(behind)
         self._write(b"".join((flight.body, b".\r\n", behind)), TIMEOUT_BODY)
         flight.body = b""
 
@@ -297,8 +312,7 @@ class Lane(asyncio.Protocol):
             return
         self._expected.extend((step, flight) for step, flight, _ in commands)
         joined = b"".join(command for _, _, command in commands)
-        if self._current is not None:
-            self._behind_body += len(joined)
+        self._rider = True
         self._write(joined, TIMEOUT_BODY if self._current is not None else TIMEOUT_ENVELOPE)
 
     def _say_next(self) -> None:
@@ -331,7 +345,6 @@ class Lane(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if transport is None:
             return
-        unflushed = transport.get_write_buffer_size()
         transport.abort()
         current, self._current = self._current, None
         following, self._next = self._next, None
@@ -343,7 +356,7 @@ class Lane(asyncio.Protocol):
             else:
                 self._feed.give_back(following.parcel)
         if current is not None:
-            if unflushed > self._behind_body:
+            if not self._flushed and not self._rider:
                 outcome = outcomes.lost_before_last_byte(self.relay)
             else:
                 outcome = outcomes.lost_after_last_byte(self.relay, silent=silent)
