@@ -101,8 +101,9 @@ class Bell:
         return True
 
     def _send(self, task: Task, queues: list[QueueName], times: int) -> None:
-        with self._celery.connection_for_write() as connection, connection.channel() as channel:
-            producer = self._celery.amqp.Producer(channel)
+        with self._celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+            producer = self._celery.amqp.Producer(connection.default_channel)
             for queue in queues:
                 for _ in range(times):
                     self._celery.send_task(

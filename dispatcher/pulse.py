@@ -70,6 +70,7 @@ class Pulse:
         worker = int(await connection.value("new_worker"))
         await connection.execute("be_alive", **{"class": ALIVE, "worker": worker})
         self.worker = worker
+        self._renewed(set())  # nothing is held yet, but from now on there may be claims
         while True:
             if tokens := list(self._held()):
                 rows = await connection.all("renew_leases", lease=LEASE, tokens=tokens)

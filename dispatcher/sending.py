@@ -32,7 +32,7 @@ log = structlog.get_logger()
 LOW_WATER = 200
 #: Seconds before a batch that could not be offered to any relay is claimed again: first, second, … time in a row.
 PAUSES = (1.0, 5.0, 15.0, 30.0, 60.0)
-#: A reader whom we know nothing about any more: erased, or left, after the audience was frozen.
+STOPS = "the worker stops"
 LEFT = "left after the audience was frozen"
 
 
@@ -87,8 +87,9 @@ class Sender:
         """Stop claiming, finish the messages that are on their way, record, give the rest back, within `patience`."""
         self._stopping = True
         self._poke.set()
-        self._backlog.drop("the worker stops")
+        self._backlog.drop(STOPS)
         await self._channel.close(patience)
+        self._backlog.drop(STOPS)  # what closing lanes gave back
         if self._running:
             await asyncio.wait(self._running, timeout=2)
         await self._ledger.close()
@@ -184,6 +185,8 @@ class Sender:
         batch.expect(len(parcels) + len(entries))
         self._ledger.put_all(entries)
         self._backlog.add(batch.urgency, parcels)
+        if self._stopping:
+            self._backlog.drop(STOPS)
 
     def _mail(self, batch: Batch, content: Content, reader: Reader, letter: Letter) -> Mail:
         values = Values(

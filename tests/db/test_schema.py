@@ -1,0 +1,113 @@
+"""Migrations, the schema file and the statements agree with each other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from dispatcher import db
+from dispatcher.db.migrate import migrate, revisions
+from dispatcher.embedded.postgres import Postgres, installed_server
+from tests.support.databases import fresh_database
+
+SCHEMA = "dispatcher/db/schema.sql"
+
+
+@pytest.fixture
+def empty(postgres: Postgres) -> Iterator[str]:
+    with fresh_database(postgres) as url:
+        yield url
+
+
+def dump(url: str) -> str:
+    """The schema as pg_dump writes it, without alembic's own table and what changes from run to run."""
+    dumper = installed_server() / "bin" / "pg_dump"
+    arguments = ["--schema-only", "--no-owner", "--exclude-table=alembic_version", url]
+    text = subprocess.run([dumper, *arguments], check=True, capture_output=True, text=True).stdout
+    return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)
+
+
+def test_all_migrations_together_make_the_schema_file(postgres: Postgres, pytestconfig: pytest.Config) -> None:
+    with fresh_database(postgres) as migrated, fresh_database(postgres) as written:
+        migrate(migrated)
+        with psycopg.connect(written, autocommit=True) as connection:
+            connection.execute((pytestconfig.rootpath / SCHEMA).read_text())
+
+        assert dump(migrated) == dump(written)
+
+
+def test_migrating_down_leaves_nothing_and_up_again_leaves_the_same(empty: str) -> None:
+    before = dump(empty)
+    migrate(empty)
+    up = dump(empty)
+
+    migrate(empty, "base")
+    assert dump(empty) == before
+
+    migrate(empty)
+    assert dump(empty) == up
+
+
+def test_migrating_twice_changes_nothing(empty: str) -> None:
+    migrate(empty)
+    first = dump(empty)
+
+    migrate(empty)
+
+    assert dump(empty) == first
+    at, newest = revisions(empty)
+    assert at == newest is not None
+
+
+def test_every_statement_is_one_that_postgres_understands(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        for name, statement in db.statements().items():
+            if statement.startswith(("COPY", "SET")) or re.search(r"\bimport_|\bincoming\b", statement):
+                continue  # reads a temporary table that only its own transaction has, or takes no parameters
+            numbered = re.sub(r"%\((\w+)\)s", _Numbers(), statement).replace("%%", "%")
+            try:
+                connection.execute(f"PREPARE p_{name} AS {numbered.rstrip(';')}")  # type: ignore[arg-type]
+            except psycopg.Error as error:
+                raise AssertionError(f"{name}: {error}") from error
+
+
+class _Numbers(dict[str, int]):
+    """%(name)s → $1, the same number for the same name."""
+
+    def __call__(self, match: re.Match[str]) -> str:
+        return f"${self.setdefault(match[1], len(self) + 1)}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "constraint"),
+    [
+        ("INSERT INTO updates (story_id, seq, kind, importance, headline, body, content_hash, published_by) "
+         "SELECT story_id, seq, kind, importance, headline, body, content_hash, published_by FROM updates",
+         "updates_story_id_seq_key"),
+        ("INSERT INTO updates (story_id, seq, kind, importance, headline, body, content_hash, published_by, "
+         "idempotency_key) SELECT story_id, 2, kind, importance, headline, body, content_hash, published_by, "
+         "idempotency_key FROM updates", "updates_idempotency_key_key"),
+        ("INSERT INTO blasts (update_id, channel, urgency) SELECT update_id, channel, urgency FROM blasts",
+         "blasts_update_id_channel_key"),
+        ("INSERT INTO deliveries SELECT * FROM deliveries", "deliveries_pkey"),
+    ],
+)  # fmt: skip
+def test_the_database_itself_refuses_a_second_one(database_url: str, statement: str, constraint: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            """
+            INSERT INTO stories (slug, headline) VALUES ('dam', 'The dam');
+            INSERT INTO updates (story_id, seq, kind, importance, headline, body, content_hash, published_by,
+                                 idempotency_key) VALUES (1, 1, 'update', 'routine', 'h', 'b', '', 'test', 'key');
+            INSERT INTO blasts (update_id, channel, urgency) VALUES (1, 'email', 30);
+            INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state) VALUES (1, 1, now(), 'accepted');
+            """
+        )
+        with pytest.raises(psycopg.errors.UniqueViolation) as caught:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+    assert caught.value.diag.constraint_name == constraint
