@@ -1,0 +1,53 @@
+"""Templates: where they are, and the one environment that renders each kind of them.
+
+Templates may be edited by newsrooms, so they run sandboxed; a name that is not there is an error and never an empty
+string; HTML and MJML are escaped by themselves, plain text is not.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from dispatcher.errors import Misconfigured
+
+__all__ = ["environment", "escapes", "template_dir"]
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def template_dir() -> Path:
+    """The directory of all templates: in a checkout `templates/`, in an installed package `_templates/`.
+
+    Raises `Misconfigured` if there is neither.
+    """
+    for found in (_PACKAGE / "_templates", _PACKAGE.parent / "templates"):
+        if (found / "email").is_dir():
+            return found
+    raise Misconfigured("The templates are missing from this installation.", remedy="Install Dispatcher again.")
+
+
+@cache
+def environment(kind: str) -> ImmutableSandboxedEnvironment:
+    """The environment for the templates below `templates/KIND`, such as "email" or "web"; names start from there.
+
+    It is made once per process, so filters and globals that a door adds to it stay.
+    """
+    directory = template_dir() / kind
+    if not directory.is_dir():
+        raise Misconfigured(f"There are no templates of the kind {kind!r}.", field="kind")
+    return ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(directory),
+        undefined=StrictUndefined,
+        autoescape=escapes,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def escapes(name: str | None) -> bool:
+    """Whether a template's values are escaped for HTML: always, unless it is plain text by its name."""
+    return name is None or not name.endswith(".txt")
