@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.headerregistry import Address
 from pathlib import Path
+from typing import Any
 
 from dispatcher import db, fanout, publishing, reporting, stories, upkeep
 from dispatcher.addresses import address_hash, parse_address
@@ -62,15 +63,13 @@ class Newsroom:
     async def run(self, statement: str, *values: object) -> list[db.Row]:
         """Any statement, to bring about what a test is about."""
         async with self.database.connection() as connection:
-            cursor = await connection.raw.execute(statement, values)  # type: ignore[call-overload]
+            cursor = await connection.raw.execute(statement, values)
             return await cursor.fetchall() if cursor.description else []
 
-    async def publish(
-        self, slug: str = "dam", *, importance: Importance = Importance.MAJOR, **more: object
-    ) -> Published:
+    async def publish(self, slug: str = "dam", *, importance: Importance = Importance.MAJOR, **more: Any) -> Published:
         draft = Draft(
             headline="Water is over the wall", body="The gauge reads **6.12 m**.", importance=importance, **more
-        )  # type: ignore[arg-type]
+        )
         return await publishing.publish(self.database, self.bell, slug, draft, by="test")
 
     async def cut(self, urgency: int = max(Urgency)) -> int:
