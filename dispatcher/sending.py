@@ -80,13 +80,15 @@ class Sender:
 
     def nudge(self) -> None:
         """There may be something to claim. Returns at once."""
-        self._idle.clear()
-        self._poke.set()
+        if not self._stopping:
+            self._idle.clear()
+            self._poke.set()
 
     async def close(self, patience: float) -> None:
         """Stop claiming, finish the messages that are on their way, record, give the rest back, within `patience`."""
         self._stopping = True
         self._poke.set()
+        self._idle.set()
         self._backlog.drop(STOPS)
         await self._channel.close(patience)
         self._backlog.drop(STOPS)  # what closing lanes gave back

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+import time
+from contextlib import suppress
 from typing import Any
 
+import psutil
 from celery import Celery
-from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_shutting_down
 
 from dispatcher import config, logs
 from dispatcher.embedded.process import die_with_parent
@@ -17,6 +22,10 @@ from workers import runtime
 #: Seconds after which a silent broker counts as gone.
 BROKER_TIMEOUT = 10.0
 TICK_EVERY = 10.0
+#: Seconds that Celery has to end a process by itself, once nothing is on its way any more.
+LAST_WORD = 3.0
+#: The process that imports this and then forks; a child inherits the number.
+PARENT = os.getpid()
 
 
 def make_app() -> Celery:
@@ -59,8 +68,27 @@ def _set_up_logging(**_: Any) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _start_engine(**_: Any) -> None:
-    die_with_parent()
+    die_with_parent(PARENT)
+    # Celery sets its own handler for SIGTERM after this, one that ends the process in the middle of a message. So the
+    # signal is blocked in every thread, and one thread waits for it: whoever signals the whole group, all is well.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     runtime.start(urgent_only=os.environ.get("DISPATCHER_URGENT_ONLY") == "1")
+    threading.Thread(target=_stop_when_told, name="stopper", daemon=True).start()
+
+
+def _stop_when_told() -> None:
+    signal.sigwait({signal.SIGTERM})
+    runtime.stop()
+    time.sleep(LAST_WORD)
+    os._exit(0)
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _tell_processes(**_: Any) -> None:
+    """Celery waits for running tasks; ours keep claiming, so they have to hear of it at once."""
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]

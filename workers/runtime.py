@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -59,6 +58,7 @@ class Engine:
         self.urgency = int(URGENT if urgent_only else max(Urgency))
         self._settings = settings
         self._loop = uvloop.new_event_loop()
+        self._end: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -66,10 +66,11 @@ class Engine:
         self.run(self._open())
 
     def stop(self) -> None:
-        with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(STOP_PATIENCE + 5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(2)
+        """Stop, and return when nothing is on its way any more. May be called again, from any thread."""
+        try:
+            asyncio.run_coroutine_threadsafe(self._closed(), self._loop).result(STOP_PATIENCE + 5)
+        except TimeoutError:
+            log.error("stopped with messages on their way")
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -101,6 +102,11 @@ class Engine:
         self.sender = Sender(self._settings, self._database, urgency=self.urgency)
         self.sender.start()
         self._clock = asyncio.create_task(self._reconcile_for_ever())
+
+    async def _closed(self) -> None:
+        if self._end is None:
+            self._end = self._loop.create_task(self._close())
+        await asyncio.shield(self._end)
 
     async def _close(self) -> None:
         self._clock.cancel()
