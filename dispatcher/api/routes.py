@@ -1,0 +1,179 @@
+"""The routes of `/api/v1`: stories, updates, blasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Security
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dispatcher import access, db, publishing, reporting, stories
+from dispatcher.api import openapi
+from dispatcher.api.problems import UnsupportedMediaType
+from dispatcher.api.schemas import (
+    BlastOut,
+    ListedStory,
+    NewStory,
+    NewUpdate,
+    PublishedOut,
+    StoryList,
+    StoryOut,
+    StoryWithUpdates,
+    UpdateOut,
+)
+from dispatcher.config import Settings
+from dispatcher.nudges import Bell
+
+PREFIX = "/api/v1"
+#: Larger numbers than any blast will have.
+MAX_ID = 2**53
+
+
+class JsonRoute(APIRoute):
+    """A route that refuses a body which does not say that it is JSON, before anything is read of it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            if self.body_field is not None:
+                media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if media_type != "application/json":
+                    raise UnsupportedMediaType(field="Content-Type")
+            return await handler(request)
+
+        return checked
+
+
+def _database(request: Request) -> db.Database:
+    found: db.Database = request.app.state.database
+    return found
+
+
+def _bell(request: Request) -> Bell:
+    found: Bell = request.app.state.bell
+    return found
+
+
+def _public_url(request: Request) -> str:
+    settings: Settings = request.app.state.settings
+    return settings.public_url
+
+
+Database = Annotated[db.Database, Depends(_database)]
+Ringer = Annotated[Bell, Depends(_bell)]
+PublicUrl = Annotated[str, Depends(_public_url)]
+TOKEN = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    description="Made with `dispatcher token create NAME`; what is published carries that name.",
+)
+
+
+async def _caller(request: Request, database: Database, _: Annotated[object, Security(TOKEN)]) -> str:
+    return await access.caller(database, request.headers.get("authorization"))
+
+
+Caller = Annotated[str, Depends(_caller)]
+Slug = Annotated[str, Path(description="The story's slug.", examples=["tarrow-flood"])]
+
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute, dependencies=[Depends(_caller)])
+
+
+@router.post(
+    "/stories",
+    status_code=201,
+    response_model=StoryOut,
+    tags=["Stories"],
+    summary="Create a story",
+    responses=openapi.answers(201, openapi.STORY, 401, 409, 413, 415, 422, 503),
+)
+async def create_story(body: NewStory, response: Response, database: Database, public_url: PublicUrl) -> Any:
+    """A developing story, which readers can follow from now on."""
+    story = await stories.create(database, body.slug, headline=body.headline, summary=body.summary)
+    response.headers["Location"] = f"{public_url}{PREFIX}/stories/{story.slug}"
+    return StoryOut.values(story, public_url)
+
+
+@router.get(
+    "/stories",
+    response_model=StoryList,
+    tags=["Stories"],
+    summary="List all stories",
+    responses=openapi.answers(200, {"stories": [{**openapi.STORY, "followers": 1204}]}, 401, 503),
+)
+async def list_stories(database: Database, public_url: PublicUrl) -> Any:
+    """Every story with its number of followers, the developing ones first, the newest first."""
+    found = await stories.listing(database)
+    return StoryList(
+        stories=[ListedStory(**StoryOut.values(each, public_url), followers=each.followers or 0) for each in found]
+    )
+
+
+@router.get(
+    "/stories/{slug}",
+    response_model=StoryWithUpdates,
+    tags=["Stories"],
+    summary="Show a story",
+    responses=openapi.answers(200, {**openapi.STORY, "updates": [openapi.UPDATE]}, 401, 404, 422, 503),
+)
+async def show_story(slug: Slug, database: Database, public_url: PublicUrl) -> Any:
+    """One story with its newest updates."""
+    story = await stories.find(database, slug)
+    updates = await stories.timeline(database, story)
+    return StoryWithUpdates(
+        **StoryOut.values(story, public_url), updates=[UpdateOut.of(each, slug, public_url) for each in updates]
+    )
+
+
+@router.post(
+    "/stories/{slug}/updates",
+    status_code=201,
+    response_model=PublishedOut,
+    tags=["Updates"],
+    summary="Publish an update",
+    responses=openapi.answers(201, openapi.PUBLISHED, 401, 404, 409, 413, 415, 422, 503, replayed=openapi.PUBLISHED),
+)
+async def publish_update(
+    slug: Slug,
+    body: NewUpdate,
+    response: Response,
+    database: Database,
+    bell: Ringer,
+    public_url: PublicUrl,
+    by: Caller,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="Send the same key with the same content as often as you like: the update goes out once, and "
+            "every answer is the first one. The same key with other content is refused (409).",
+            examples=["cms-48213-v7"],
+        ),
+    ] = None,
+) -> Any:
+    """Writes the update, and a blast to everyone who follows the story. The answer comes when both are safely
+    written; mails leave a moment later. Watch them at the blast's `url`."""
+    published = await publishing.publish(database, bell, slug, body.draft(), by=by, key=key)
+    answer = PublishedOut.of(published, public_url)
+    response.headers["Location"] = answer.update.url
+    if published.replayed:
+        response.status_code = 200
+        response.headers["Idempotent-Replay"] = "true"
+    return answer
+
+
+@router.get(
+    "/blasts/{blast_id}",
+    response_model=BlastOut,
+    tags=["Blasts"],
+    summary="Show what became of a blast",
+    responses=openapi.answers(200, openapi.BLAST, 401, 404, 422, 503),
+)
+async def show_blast(blast_id: Annotated[int, Path(ge=1, le=MAX_ID, examples=[48])], database: Database) -> Any:
+    """A blast in numbers, all from one moment, so that they add up."""
+    return (await reporting.blast(database, blast_id)).as_json()

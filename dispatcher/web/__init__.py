@@ -1,0 +1,1 @@
+"""The pages: server-rendered, readable without JavaScript, and safe to open by anybody and any mail scanner."""

@@ -1,0 +1,172 @@
+"""What stands around every door: security headers, a bound on bodies, HEAD, and no error that nobody wrote down."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from secrets import token_hex
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dispatcher.errors import DispatcherError
+
+log = structlog.get_logger()
+
+#: Bytes that a request may carry.
+MAX_BODY = 1_000_000
+
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' https:",  # editors put pictures into updates
+        "connect-src 'self'",
+        "frame-src 'self'",  # the inbox shows a mail in a frame
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+
+class Forbidden(DispatcherError):
+    """This form was sent from another site."""
+
+    status = 403
+    remedy = "Open the link in your mail, and press the button there."
+
+
+class Unexpected(DispatcherError):
+    """Something went wrong on our side."""
+
+
+class SecurityHeaders:
+    """Adds the headers that every answer carries, unless the answer brings its own."""
+
+    def __init__(self, app: ASGIApp, *, https: bool) -> None:
+        self.app = app
+        self.headers = {
+            "Content-Security-Policy": CONTENT_POLICY,
+            "X-Content-Type-Options": "nosniff",
+            # Links hold tokens; no other site is told where its visitor came from.
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+            "Cache-Control": "no-store",
+        }
+        if https:
+            self.headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self.headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class Head:
+    """Lets HEAD ask for whatever GET serves (RFC 9110 §9.3.2); the server leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The server keeps the scope that it made, so it still knows that this is HEAD.
+        head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self.app({**scope, "method": "GET"} if head else scope, receive, send)
+
+
+class Caught:
+    """Writes down every error that is not one of ours under an id, and shows the id and nothing else."""
+
+    def __init__(self, app: ASGIApp, *, show: Callable[[Request, DispatcherError], Awaitable[Response]]) -> None:
+        self.app = app
+        self.show = show
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:  # noqa: BLE001  # the last place that can write it down
+            number = token_hex(6)
+            log.error("unexpected error", id=number, where=_where(error), error=type(error).__name__)
+            if started:
+                raise Unexpected from None  # the server cuts the connection, so that nobody takes the half for whole
+            shown = Unexpected(remedy=f"It was written down under {number}. Try again in a moment.")
+            response = await self.show(Request(scope), shown)
+            await response(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses a request of more than `most` bytes, before reading it where it says how long it is."""
+
+    def __init__(self, app: ASGIApp, *, most: int = MAX_BODY) -> None:
+        self.app = app
+        self.most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        # Otherwise the server would go on reading, and throwing away, whatever still comes.
+        closing = HTTPException(413, headers={"Connection": "close"})
+        declared = Headers(scope=scope).get("content-length", "")
+        too_long = declared.isdecimal() and int(declared[:20]) > self.most
+        seen = 0
+
+        async def bounded() -> Message:
+            nonlocal seen
+            if too_long:
+                raise closing
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.most:
+                raise closing
+            return message
+
+        await self.app(scope, bounded, send)
+
+
+def check_same_site(request: Request, public_url: str) -> None:
+    """Refuse a form that another site sent. Raises `Forbidden`.
+
+    Browsers say so in `Sec-Fetch-Site`, over plain http only in `Origin`, which is `null` for our own forms too,
+    because our pages tell no referrer. Both are a second lock: the token in the path is what nobody else has.
+    """
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin", "null")
+    if site is not None:
+        allowed = site in ("same-origin", "none")
+    else:
+        host = urlsplit(origin).netloc
+        allowed = origin == "null" or host in (request.headers.get("host"), urlsplit(public_url).netloc)
+    if not allowed:
+        raise Forbidden
+
+
+def _where(error: BaseException) -> list[str]:
+    """The last calls before an error, without its message: that may hold an address or a token."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]

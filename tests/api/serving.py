@@ -1,0 +1,197 @@
+"""A real site for tests: the application behind uvicorn, on a private port, with real Postgres and Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from email.headerregistry import Address
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import psycopg
+import uvicorn
+from psycopg import sql
+
+from dispatcher import access, db, stories
+from dispatcher.app import create_app, server_config
+from dispatcher.config import Newsroom, Settings
+from dispatcher.tokens import leave_links, manage_links
+
+T = TypeVar("T")
+SECRET = "a secret that only these tests know, long enough"
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, also where a loop is running in this thread: a browser's tests have one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+@dataclass
+class Site:
+    """A site that runs, with hands to fill it and eyes to look at it."""
+
+    url: str
+    settings: Settings
+    _readers: int = field(default=0, init=False)
+
+    @cached_property
+    def token(self) -> str:
+        """A bearer token by the name of `cms`."""
+        return at_once(self._create_token())
+
+    async def _create_token(self) -> str:
+        async with db.Database(self.settings.database_url) as database:
+            return await access.create_token(database, "cms")
+
+    @contextmanager
+    def browser(self, **headers: str) -> Iterator[httpx2.Client]:
+        """A client without a token, which follows no redirects."""
+        # Without TLS there is nothing to verify, and loading the certificates would take longer than most tests.
+        with httpx2.Client(base_url=self.url, headers=headers, timeout=20, verify=False) as client:
+            yield client
+
+    @contextmanager
+    def cms(self) -> Iterator[httpx2.Client]:
+        """A client with a token."""
+        with self.browser(Authorization=f"Bearer {self.token}") as client:
+            yield client
+
+    def get(self, path: str, **headers: str) -> httpx2.Response:
+        with self.browser(**headers) as client:
+            return client.get(path)
+
+    def post(self, path: str, data: dict[str, str] | None = None, **headers: str) -> httpx2.Response:
+        with self.browser(**headers) as client:
+            return client.post(path, data=data or {})
+
+    def create_story(self, slug: str = "tarrow-flood", headline: str = "Tarrow flood", **more: Any) -> str:
+        with self.cms() as cms:
+            answer = cms.post("/api/v1/stories", json={"slug": slug, "headline": headline, **more})
+        assert answer.status_code == 201, answer.text
+        return slug
+
+    def publish(self, slug: str = "tarrow-flood", headline: str = "The levee gives way", **more: Any) -> dict[str, Any]:
+        with self.cms() as cms:
+            answer = cms.post(
+                f"/api/v1/stories/{slug}/updates", json={"headline": headline, "body": "It gave way.", **more}
+            )
+        assert answer.status_code == 201, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def close_story(self, slug: str, successor: str | None = None) -> None:
+        async def close() -> None:
+            async with db.Database(self.settings.database_url) as database:
+                await stories.close(database, slug, successor=successor)
+
+        at_once(close())
+
+    def add_reader(self, *slugs: str) -> int:
+        """A reader who follows these stories. Signing up has no page yet, so this goes around it."""
+        self._readers += 1
+        email = f"reader{self._readers}@mail.example"
+        digest = hashlib.blake2b(email.encode(), digest_size=16).digest()
+        with psycopg.connect(self.settings.database_url) as connection:
+            row = connection.execute(
+                "INSERT INTO subscribers (email, address_hash) VALUES (%s, %s) RETURNING id", (email, digest)
+            ).fetchone()
+            assert row is not None
+            for slug in slugs:
+                connection.execute(
+                    "INSERT INTO subscriptions (story_id, subscriber_id, confirmed_at)"
+                    " SELECT id, %s, clock_timestamp() FROM stories WHERE slug = %s",
+                    (row[0], slug),
+                )
+        return int(row[0])
+
+    def story_id(self, slug: str) -> int:
+        return int(self.look("SELECT id FROM stories WHERE slug = %s", slug)[0][0])
+
+    def leave_path(self, reader: int, slug: str | None = None) -> str:
+        story = 0 if slug is None else self.story_id(slug)
+        return "/u/" + leave_links(SECRET).make(story, reader)
+
+    def manage_path(self, reader: int) -> str:
+        return "/manage/" + manage_links(SECRET).make(0, reader)
+
+    def follows(self, reader: int) -> set[str]:
+        rows = self.look(
+            "SELECT s.slug FROM subscriptions f JOIN stories s ON s.id = f.story_id"
+            " WHERE f.subscriber_id = %s AND f.ended_at IS NULL",
+            reader,
+        )
+        return {row[0] for row in rows}
+
+    def look(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.settings.database_url, autocommit=True) as connection:
+            cursor = connection.execute(query, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def everything(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table. Sequences are left out: `/readyz` proves with one that the database writes."""
+        with psycopg.connect(self.settings.database_url, autocommit=True) as connection:
+            query = sql.SQL("SELECT * FROM {} ORDER BY 1, 2")
+            return {
+                name: connection.execute(query.format(sql.Identifier(name))).fetchall() for name in _tables(connection)
+            }
+
+    def empty(self) -> None:
+        """Remove every row of every table."""
+        with psycopg.connect(self.settings.database_url, autocommit=True) as connection:
+            tables = sql.SQL(", ").join(sql.Identifier(name) for name in _tables(connection))
+            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(tables))
+
+
+def _tables(connection: psycopg.Connection) -> list[str]:
+    rows = connection.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    )
+    return [name for (name,) in rows]
+
+
+def settings_for(database_url: str, broker_url: str, **more: Any) -> Settings:
+    """Settings of a site on this database; the port becomes known when it runs."""
+    made = Settings(
+        data_dir=Path("/nonexistent"),
+        database_url=database_url,
+        broker_url=broker_url,
+        relays=(),
+        public_url="http://127.0.0.1",
+        mail_from=Address("The Ostermere Courier", "alerts", "courier.example"),
+        secret_key=SECRET,
+        newsroom=Newsroom(name="The Ostermere Courier", address="14 Chandler’s Row, Ostermere"),
+    )
+    return replace(made, **more)
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Site]:
+    """The application behind uvicorn in a thread of this process."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        if settings.public_url == "http://127.0.0.1":
+            settings = replace(settings, public_url=url)
+        server = uvicorn.Server(server_config(create_app(settings)))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            deadline = time.monotonic() + 10
+            while not server.started:
+                assert thread.is_alive(), "the server ended while it started"
+                assert time.monotonic() < deadline, "the server did not start"
+                time.sleep(0.005)
+            yield Site(url, settings)
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive(), "the server did not end"
