@@ -34,11 +34,11 @@ def settle(outcome: Outcome, *, attempts: int, in_doubt_count: int, chance: floa
     `attempts` and `in_doubt_count` are those before this outcome. `chance`, 0 to 1, places the jitter of ±25 %.
     """
     tries = attempts + 1
+    if outcome.fate is Fate.ACCEPTED:
+        return Settlement(DeliveryState.ACCEPTED, tries, in_doubt_count, None)
     chance = random.random() if chance is None else chance  # noqa: S311
     pause = RETRY_AFTER[min(tries, len(RETRY_AFTER)) - 1] * (1 - JITTER + 2 * JITTER * chance)
     match outcome.fate:
-        case Fate.ACCEPTED:
-            return Settlement(DeliveryState.ACCEPTED, tries, in_doubt_count, None)
         case Fate.FAILED:
             return Settlement(DeliveryState.FAILED, tries, in_doubt_count, None)
         case Fate.DEFERRED if in_doubt_count:

@@ -15,7 +15,7 @@ class Backlog:
     """A `Feed` with one lane-side end (`take`, `give_back`) and one sender-side end (`add`, `drop`)."""
 
     def __init__(self, on_low: Callable[[], None], low_water: int) -> None:
-        """`on_low` is called whenever the backlog sinks below `low_water` parcels, so that the next batch is claimed."""
+        """`on_low` is called when the backlog sinks below `low_water` parcels, to claim the next batch."""
         self._queues: dict[int, deque[Parcel]] = {}
         self._order: list[int] = []
         self._size = 0

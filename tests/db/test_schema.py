@@ -70,7 +70,7 @@ def test_every_statement_is_one_that_postgres_understands(database_url: str) -> 
                 continue  # reads a temporary table that only its own transaction has, or takes no parameters
             numbered = re.sub(r"%\((\w+)\)s", _Numbers(), statement).replace("%%", "%")
             try:
-                connection.execute(f"PREPARE p_{name} AS {numbered.rstrip(';')}")  # type: ignore[arg-type]
+                connection.execute(f"PREPARE p_{name} AS {numbered.rstrip(';')}")
             except psycopg.Error as error:
                 raise AssertionError(f"{name}: {error}") from error
 
@@ -108,6 +108,6 @@ def test_the_database_itself_refuses_a_second_one(database_url: str, statement: 
             """
         )
         with pytest.raises(psycopg.errors.UniqueViolation) as caught:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
     assert caught.value.diag.constraint_name == constraint

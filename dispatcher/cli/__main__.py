@@ -1,0 +1,7 @@
+"""`python -m dispatcher.cli` is `dispatcher`."""
+
+from __future__ import annotations
+
+from dispatcher.cli import main
+
+main()

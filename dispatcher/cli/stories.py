@@ -1,0 +1,99 @@
+"""`dispatcher story …`: create, close and list stories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dispatcher.cli.output import AsJson, note, print_json, print_table, say
+from dispatcher.cli.session import run
+
+if TYPE_CHECKING:
+    from dispatcher.config import Settings
+    from dispatcher.db import Database
+    from dispatcher.model import Story
+
+app = typer.Typer(help="Create, close and list stories.", no_args_is_help=True)
+
+Slug = Annotated[str, typer.Argument(help="The story's name in addresses, such as tarrow-flood.", show_default=False)]
+
+
+@app.command()
+def create(
+    slug: Slug,
+    headline: Annotated[str, typer.Option(help="What the story is about, in one line.", show_default=False)],
+    summary: Annotated[str, typer.Option(help="One or two sentences for its page.", show_default=False)] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Create a developing story that readers can follow.
+
+    \b
+    Example:
+      dispatcher story create tarrow-flood --headline "The Tarrow bursts its banks"
+    """
+
+    async def work(settings: Settings, database: Database) -> None:
+        from dispatcher import stories
+
+        story = await stories.create(database, slug, headline=headline, summary=summary)
+        if as_json:
+            print_json({"story": _as_json(story)})
+        else:
+            say(f"Created the story {story.slug}. Readers follow it at {settings.public_url}/s/{story.slug}")
+
+    run(work, as_json=as_json)
+
+
+@app.command()
+def close(
+    slug: Slug,
+    successor: Annotated[
+        str | None, typer.Option(metavar="SLUG", help="The story that goes on where this one ends.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close a story: it stays readable, and takes no more updates."""
+
+    async def work(_: Settings, database: Database) -> None:
+        from dispatcher import stories
+
+        story = await stories.close(database, slug, successor=successor)
+        if as_json:
+            print_json({"story": _as_json(story)})
+        else:
+            say(f"Closed the story {story.slug}." + (f" {successor} goes on." if successor else ""))
+
+    run(work, as_json=as_json)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List every story with its followers, developing ones first."""
+
+    async def work(_: Settings, database: Database) -> None:
+        from dispatcher import stories
+
+        found = await stories.listing(database)
+        if as_json:
+            print_json({"stories": [_as_json(story) for story in found]})
+        elif found:
+            rows = [(each.slug, str(each.state), f"{each.followers or 0:,}", each.headline) for each in found]
+            print_table(("story", "state", "followers", "headline"), rows, numbers=("followers",))
+        else:
+            note("There is no story yet. Create one: dispatcher story create SLUG --headline TEXT")
+
+    run(work, as_json=as_json)
+
+
+def _as_json(story: Story) -> dict[str, object]:
+    return {
+        "slug": story.slug,
+        "headline": story.headline,
+        "summary": story.summary,
+        "state": str(story.state),
+        "created_at": story.created_at.isoformat(),
+        "closed_at": None if story.closed_at is None else story.closed_at.isoformat(),
+        "successor": story.successor,
+        "followers": story.followers,
+    }

@@ -1,0 +1,184 @@
+"""`dispatcher publish` and `dispatcher blast …`: send an update out, and see what became of it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from dispatcher.cli import watching
+from dispatcher.cli.output import AsJson, answering, print_json, say
+from dispatcher.cli.session import run, who
+from dispatcher.cli.stories import Slug
+from dispatcher.errors import Invalid, TooLarge
+from dispatcher.model import Draft, Importance, Kind, Published
+
+if TYPE_CHECKING:
+    from dispatcher.config import Settings
+    from dispatcher.db import Database
+
+blast = typer.Typer(help="See what became of a blast.", no_args_is_help=True)
+
+#: Bytes of a text that are read at most; publishing holds the real limit, after CRLF has shrunk to LF.
+MOST_READ = 1024 * 1024
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def publish(
+    slug: Slug,
+    headline: Annotated[str, typer.Option(help="The update in one line: the mail's subject.", show_default=False)],
+    body_file: Annotated[
+        str, typer.Option(metavar="FILE.md", help="The text, in Markdown; - reads standard input.", show_default=False)
+    ],
+    summary: Annotated[str, typer.Option(help="The line beside the subject in an inbox.", show_default=False)] = "",
+    importance: Annotated[Importance, typer.Option(help="Breaking news overtakes everything.")] = Importance.ROUTINE,
+    kind: Annotated[Kind, typer.Option(help="What the update does to its story.")] = Kind.UPDATE,
+    corrects: Annotated[
+        int | None, typer.Option(metavar="N", help="The number of the update that this corrects.", show_default=False)
+    ] = None,
+    expires_in: Annotated[
+        str | None,
+        typer.Option(metavar="6h", help="Reach nobody later than this: 30m, 6h or 2d.", show_default=False),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key: the same key never sends twice.", show_default=False)
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch until the last reader has an outcome.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Publish an update to everyone who follows the story SLUG.
+
+    It is safe to publish while the broker or the relay is away: the update
+    waits, and goes out once they answer. With --wait the exit code is 0 only
+    if nobody failed, expired or is in doubt.
+
+    \b
+    Examples:
+      dispatcher publish tarrow-flood --headline "Dam gives way" \\
+        --body-file update.md --importance breaking --wait
+      echo "The **A4** is open again." | \\
+        dispatcher publish tarrow-flood --headline "A4 open" --body-file -
+    """
+    with answering(as_json):
+        draft = Draft(
+            headline=headline,
+            body=read_body(body_file),
+            summary=summary,
+            kind=Kind.CORRECTION if corrects is not None and kind is Kind.UPDATE else kind,
+            importance=importance,
+            corrects_seq=corrects,
+            expires_at=None if expires_in is None else datetime.now(UTC) + duration(expires_in),
+        )
+
+    async def work(settings: Settings, database: Database) -> int | None:
+        from dispatcher import publishing, reporting
+        from dispatcher.nudges import Bell
+
+        published = await publishing.publish(database, Bell(settings.broker_url), slug, draft, by=who(), key=key)
+        if wait:
+            return await _wait(database, published, as_json=as_json)
+        if as_json:
+            reports = [await reporting.blast(database, each) for each in published.blast_ids]
+            print_json({"blasts": [report.as_json() for report in reports], "update": _as_json(published)})
+        else:
+            _say_published(published)
+        return None
+
+    run(work, as_json=as_json)
+
+
+async def _wait(database: Database, published: Published, *, as_json: bool) -> int:
+    reports = await watching.until_settled(database, published.blast_ids)
+    if as_json:
+        print_json({"blasts": [report.as_json() for report in reports], "update": _as_json(published)})
+    else:
+        for report in reports:
+            watching.print_report(report)
+    return watching.verdict(reports)
+
+
+@blast.command()
+def show(
+    blast_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="The number of the blast.", show_default=False)],
+    watch: Annotated[bool, typer.Option("--watch", help="Watch until the last reader has an outcome.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a blast in numbers: who was reached, who was not and why, and how fast."""
+
+    async def work(_: Settings, database: Database) -> None:
+        from dispatcher import reporting
+
+        report = await reporting.blast(database, blast_id)
+        if watch and not report.settled:
+            [report] = await watching.until_settled(database, [blast_id])
+        if as_json:
+            print_json(report.as_json())
+        else:
+            watching.print_report(report)
+
+    run(work, as_json=as_json)
+
+
+def duration(text: str) -> timedelta:
+    """A length of time such as 30m, 6h or 2d. Raises `Invalid`."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text.strip().lower())
+    if not found:
+        raise Invalid(f"{text[:20]!r} is no length of time.", remedy="Write 30m, 6h or 2d.", field="expires-in")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def read_body(path: str) -> str:
+    """The text of an update from a file, or from standard input for `-`. Raises `Invalid` or `TooLarge`."""
+    try:
+        if path == "-":
+            raw = _bounded(sys.stdin.buffer)
+        else:
+            with Path(path).open("rb") as file:
+                raw = _bounded(file)
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {error.strerror or error}.", field="body-file") from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{path} is not UTF-8 text.", remedy="Save it as UTF-8.", field="body-file") from error
+
+
+def _bounded(file: BinaryIO) -> bytes:
+    raw = file.read(MOST_READ + 1)
+    if len(raw) > MOST_READ:
+        raise TooLarge(
+            f"The text has more than {MOST_READ:,} bytes.",
+            remedy="Link to the long version instead.",
+            field="body-file",
+        )
+    return raw
+
+
+def _say_published(published: Published) -> None:
+    update = published.update
+    if published.replayed:
+        say(f"This key was used for update {update.seq} of {published.story.slug} before: nothing was sent again.")
+    else:
+        say(f"Published update {update.seq} of {published.story.slug}.")
+    for blast_id in published.blast_ids:
+        say(f"Watch it go out: dispatcher blast show {blast_id} --watch")
+
+
+def _as_json(published: Published) -> dict[str, object]:
+    update = published.update
+    return {
+        "id": update.id,
+        "story": published.story.slug,
+        "seq": update.seq,
+        "kind": str(update.kind),
+        "importance": str(update.importance),
+        "headline": update.headline,
+        "corrects": update.corrects_seq,
+        "published_at": update.published_at.isoformat(),
+        "expires_at": None if update.expires_at is None else update.expires_at.isoformat(),
+        "replayed": published.replayed,
+    }
