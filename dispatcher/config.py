@@ -217,10 +217,11 @@ def _relays(value: str) -> tuple[RelaySettings, ...]:
 
 def _public_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    usable = value.isascii() and not re.search(r"[\x00-\x20<>\"\\^`{|}\x7f]", value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or not usable:
         raise Misconfigured(
-            f"{PREFIX}PUBLIC_URL must be the http(s) address under which readers reach the pages.",
-            remedy="For example https://alerts.example.org.",
+            f"{PREFIX}PUBLIC_URL must be the http(s) address under which readers reach the pages, in ASCII.",
+            remedy="For example https://alerts.example.org; bücher.example is written xn--bcher-kva.example.",
             field="PUBLIC_URL",
         )
     return value.rstrip("/")
@@ -234,9 +235,15 @@ def _mail_from(value: str) -> Address:
     if re.search(r"[\x00-\x1f\x7f]", value) or spec.count("@") != 1:
         raise problem
     try:
-        return Address(display_name=name, addr_spec=spec)
-    except (ValueError, IndexError) as error:
+        local, domain = spec.rsplit("@", 1)
+        # It stands in envelopes and Message-IDs, which only few relays take in anything but ASCII.
+        domain = domain if domain.isascii() else domain.encode("idna").decode()
+        address = Address(display_name=name, username=local, domain=domain)
+    except (ValueError, IndexError, UnicodeError) as error:
         raise problem from error
+    if not address.addr_spec.isascii() or not local or not domain or " " in spec:
+        raise problem
+    return address
 
 
 def _secret(value: str, *, development: bool) -> str:

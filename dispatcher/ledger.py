@@ -22,6 +22,7 @@ log = structlog.get_logger()
 #: Most rows that one statement writes.
 MOST_ROWS = 2000
 RECONNECT = 0.5
+OPEN = (DeliveryState.DEFERRED, DeliveryState.IN_DOUBT)
 
 
 @dataclass(slots=True)
@@ -81,8 +82,8 @@ class Ledger:
                 continue
             try:
                 await self._write_until_lost(connection)
-            except db.Lost as error:
-                await self._trouble(str(error).strip().splitlines()[0] if str(error).strip() else "connection lost")
+            except Exception as error:  # noqa: BLE001  # without its ledger a worker can do nothing: try for ever
+                await self._trouble(f"{type(error).__name__}: {str(error).strip().split(chr(10))[0]}")
             finally:
                 await connection.close()
 
@@ -102,7 +103,10 @@ class Ledger:
             self.commits += 1
             self.rows += len(group)
             for entry in group:
-                entry.recorded()
+                try:
+                    entry.recorded()
+                except Exception:
+                    log.exception("a lane failed", blast=entry.blast_id, subscriber=entry.subscriber_id)
 
     async def _trouble(self, why: str) -> None:
         self.trouble = why
@@ -112,8 +116,9 @@ class Ledger:
 
 async def _write(connection: db.Connection, group: list[Entry]) -> None:
     if len(group) > 1:
-        # One statement cannot write a row twice; of two entries for one reader the later one counts.
-        group = list({(entry.blast_id, entry.subscriber_id): entry for entry in group}.values())
+        # One statement cannot write a row twice. Of two entries for one reader a final one counts, else the later.
+        ordered = sorted(group, key=lambda entry: entry.state not in OPEN)
+        group = list({(entry.blast_id, entry.subscriber_id): entry for entry in ordered}.values())
     await connection.execute(
         "record",
         blasts=_array(entry.blast_id for entry in group),

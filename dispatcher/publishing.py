@@ -59,6 +59,12 @@ def check(draft: Draft) -> Draft:
     )
 
 
+async def write(tx: db.Connection, slug: str, draft: Draft, *, by: str) -> Published:
+    """The same within a transaction of the caller's, who rings after it is committed. Raises as `publish` does."""
+    draft = check(draft)
+    return await _insert(tx, slug, draft, _content_hash(slug, draft), by=by, key=None)
+
+
 async def _write(database: db.Database, slug: str, draft: Draft, *, by: str, key: str | None) -> Published:
     content_hash = _content_hash(slug, draft)
     try:

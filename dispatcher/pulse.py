@@ -22,15 +22,23 @@ LEASE = 60.0
 RENEW_EVERY = 10.0
 #: With less than this much of a lease left, no message is started on it.
 RESERVE = 0.4 * LEASE
+RECONNECT = 0.5
 
 
 class Pulse:
     """Keeps one worker process alive in the eyes of the others. On one event loop."""
 
     def __init__(
-        self, database: db.Database, held: Callable[[], Sequence[int]], renewed: Callable[[set[int]], None]
+        self,
+        database: db.Database,
+        held: Callable[[], Sequence[int]],
+        renewed: Callable[[Sequence[int], set[int], float], None],
     ) -> None:
-        """`held` says which lease tokens to renew; `renewed` is told which of them are still ours."""
+        """`held` says which lease tokens to renew.
+
+        `renewed(asked, kept, since)` is told which of them are still ours, and from what moment on the loop's clock
+        they count anew.
+        """
         self._database = database
         self._held = held
         self._renewed = renewed
@@ -57,22 +65,23 @@ class Pulse:
                 continue
             try:
                 await self._beat(connection)
-            except db.Lost as error:
+            except Exception as error:  # noqa: BLE001  # a worker without a pulse can do nothing: come back, whatever it was
                 # Others now hold us for dead and take our batches back: stop at once, before they have sent anything.
-                log.error("sign of life lost", reason=str(error).strip().split("\n")[0])
+                log.error("sign of life lost", error=type(error).__name__, reason=str(error).strip().split("\n")[0])
             finally:
                 self.worker = None
-                self._renewed(set())
+                self._renewed(self._held(), set(), 0)
                 await connection.close()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(RECONNECT)
 
     async def _beat(self, connection: db.Connection) -> None:
         worker = int(await connection.value("new_worker"))
         await connection.execute("be_alive", **{"class": ALIVE, "worker": worker})
         self.worker = worker
-        self._renewed(set())  # nothing is held yet, but from now on there may be claims
+        self._renewed((), set(), 0)  # nothing is held yet, but from now on there may be claims
         while True:
             if tokens := list(self._held()):
+                since = asyncio.get_running_loop().time()
                 rows = await connection.all("renew_leases", lease=LEASE, tokens=tokens)
-                self._renewed({row["lease_token"] for row in rows})
+                self._renewed(tokens, {row["lease_token"] for row in rows}, since)
             await connection.stay(RENEW_EVERY)

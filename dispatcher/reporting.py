@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from dispatcher import db
-from dispatcher.db.migrate import revisions
 from dispatcher.errors import DatabaseUnavailable, NotFound, Unavailable
 from dispatcher.model import BlastReport, BlastState, ChannelName, DeliveryState
 
@@ -59,6 +58,8 @@ async def ready(database: db.Database) -> None:
         if not found["migrated"]:
             raise SchemaOutdated("The database has no schema yet.")
         await tx.one("can_write")
+    from dispatcher.db.migrate import revisions  # alembic takes long to import, and few commands need it
+
     at, newest = await asyncio.to_thread(revisions, database.url)
     if at != newest:
         raise SchemaOutdated(f"The schema is at revision {at or 'none'}; this program needs {newest}.")

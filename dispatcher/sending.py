@@ -7,8 +7,8 @@ about two batches on their way, so that its lanes never wait for the database.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import structlog
 
@@ -32,6 +32,12 @@ log = structlog.get_logger()
 LOW_WATER = 200
 #: Seconds before a batch that could not be offered to any relay is claimed again: first, second, … time in a row.
 PAUSES = (1.0, 5.0, 15.0, 30.0, 60.0)
+#: Seconds before a batch is tried again that failed for a reason of ours.
+ERROR_PAUSE = 15.0
+#: A batch on which so many workers have died is claimed only by a worker that holds nothing else.
+SUSPECT = 2
+#: How often a batch is offered back, a second apart, before its lease is left to lapse.
+RELEASE_TRIES = 5
 STOPS = "the worker stops"
 LEFT = "left after the audience was frozen"
 
@@ -105,8 +111,8 @@ class Sender:
             try:
                 if await self._claim_one():
                     continue
-            except DatabaseUnavailable as error:
-                log.error("cannot claim", reason=error.message)
+            except Exception as error:  # noqa: BLE001  # a worker that claims no more is dead without knowing it
+                log.error("cannot claim", error=type(error).__name__, reason=str(error))
                 await asyncio.sleep(1)
                 continue
             self._idle.set()
@@ -117,6 +123,8 @@ class Sender:
         worker = self._pulse.worker
         if worker is None or self._channel.holding or self._ledger.trouble:
             return False
+        if any(batch.is_suspect for batch in self._batches.values()):
+            return False  # should this process die now, it must be clear of what
         limit = self._urgency
         most_urgent = self._backlog.most_urgent
         full = len(self._backlog) >= LOW_WATER and most_urgent is not None
@@ -124,12 +132,21 @@ class Sender:
             limit = min(limit, most_urgent - 1)  # only what overtakes everything that is here already
         claimed_at = asyncio.get_running_loop().time()
         async with self._database.connection() as connection:
-            row = await connection.one("claim_batch", urgency=limit, worker=worker, lease=LEASE)
+            row = await connection.one(
+                "claim_batch",
+                urgency=limit,
+                worker=worker,
+                lease=LEASE,
+                suspect=SUSPECT,
+                alone=not self._batches,
+            )
         if row is None:
             if full:
                 await self._poke.wait()
             return full
         batch = Batch(row, claimed_at + LEASE - RESERVE)
+        # The claim counts for the worker number that it was made under, and that may be another by now.
+        batch.lost = self._pulse.worker != worker
         self._batches[batch.token] = batch
         task = asyncio.create_task(self._run(batch))
         self._running.add(task)
@@ -146,30 +163,36 @@ class Sender:
             await batch.finished.wait()
             await self._end(batch, content)
         except DatabaseUnavailable as error:
-            # The lease lapses by itself, and the reconciler takes the batch back.
             batch.lost = True
-            log.error("batch left behind", batch=batch.id, reason=error.message)
-        except Exception:
-            batch.lost = True
+            log.error("batch interrupted", batch=batch.id, reason=error.message)
+            await self._release(batch, "the database did not answer")
+        except Exception as error:
             log.exception("batch failed", batch=batch.id)
-            await self._release(batch, "an error in the worker; its log tells more")
+            batch.pause = ERROR_PAUSE
+            await self._release(batch, f"an error in the worker ({type(error).__name__}); its log tells more")
         finally:
+            batch.lost = True
             batch.loaded.set()
             del self._batches[batch.token]
+            self._poke.set()
 
     async def _load(self, batch: Batch, content: Content) -> None:
         async with self._database.connection() as connection:
             rows = await connection.tuples(
-                "load_recipients", ids=batch.subscriber_ids, story_id=content.story_id, blast_id=batch.blast_id
+                "load_recipients",
+                ids=batch.subscriber_ids,
+                story_id=content.story_id,
+                blast_id=batch.blast_id,
+                since=batch.created_at,
+                expires_at=content.expires_at,
             )
-        expired = datetime.now(UTC) >= content.expires_at
         parcels: list[Mail] = []
         entries: list[Entry] = []
         for row in rows:
             reader = Reader(*row)
             if reader.is_done(retry=batch.retry):
                 continue
-            if (skip := reader.skipped(expired=expired)) is not None:
+            if (skip := reader.skipped()) is not None:
                 state, why = skip
                 entries.append(_entry(batch, reader, state, why))
                 continue
@@ -177,13 +200,17 @@ class Sender:
                 letter = self._letters.known(batch.blast_id, reader.locale, reader.timezone)
                 if letter is None:
                     letter = await self._letters.letter(batch.blast_id, content, reader.locale, reader.timezone)
-                parcels.append(self._mail(batch, content, reader, letter))
             except DatabaseUnavailable:
                 raise
             except Exception as error:
-                log.exception("letter cannot be made", blast=batch.blast_id, subscriber=reader.id)
-                why = f"the letter could not be made ({type(error).__name__})"
-                entries.append(_entry(batch, reader, DeliveryState.FAILED, why))
+                # A broken template or installation is not the reader's fate: they wait until it is mended.
+                if not batch.unsent:
+                    log.exception("letter cannot be made", blast=batch.blast_id, variant=reader.variant)
+                batch.unsent += 1
+                batch.pause = ERROR_PAUSE
+                batch.reason = f"the letter for {reader.variant} cannot be made ({type(error).__name__})"
+                continue
+            parcels.append(self._mail(batch, content, reader, letter))
         batch.expect(len(parcels) + len(entries))
         self._ledger.put_all(entries)
         self._backlog.add(batch.urgency, parcels)
@@ -221,14 +248,23 @@ class Sender:
                 log.info("blast done", blast=batch.blast_id)
 
     async def _release(self, batch: Batch, reason: str) -> None:
-        pause = 0.0 if self._stopping or batch.lost else PAUSES[min(self._gone_times, len(PAUSES) - 1)]
-        try:
-            async with self._database.transaction() as tx:
-                await tx.execute(
-                    "release_batch", batch_id=batch.id, token=batch.token, pause=pause, reason=reason or None
-                )
-        except DatabaseUnavailable as error:
-            log.error("batch left behind", batch=batch.id, reason=error.message)
+        if self._stopping:
+            reason, pause = "", 0.0
+        elif batch.pause is not None:
+            pause = batch.pause
+        else:
+            pause = 0.0 if batch.lost else PAUSES[min(max(self._gone_times - 1, 0), len(PAUSES) - 1)]
+        for _ in range(RELEASE_TRIES):
+            try:
+                async with self._database.transaction() as tx:
+                    await tx.execute(
+                        "release_batch", batch_id=batch.id, token=batch.token, pause=pause, reason=reason or None
+                    )
+            except DatabaseUnavailable as error:
+                log.error("batch cannot be given back", batch=batch.id, reason=error.message)
+                await asyncio.sleep(1)
+            else:
+                return
 
     def _relays_gone(self, reason: str) -> None:
         log.warning("no relay answers", reason=reason)
@@ -237,11 +273,13 @@ class Sender:
     def _held(self) -> list[int]:
         return list(self._batches)
 
-    def _renewed(self, tokens: set[int]) -> None:
-        deadline = asyncio.get_running_loop().time() + LEASE - RESERVE
-        for token, batch in self._batches.items():
-            if token in tokens:
-                batch.deadline = deadline
+    def _renewed(self, asked: Sequence[int], kept: set[int], since: float) -> None:
+        for token in asked:
+            batch = self._batches.get(token)
+            if batch is None:
+                continue
+            if token in kept:
+                batch.deadline = since + LEASE - RESERVE
             elif not batch.lost:
                 batch.lost = True
                 batch.reason = "the lease was lost"
@@ -258,11 +296,14 @@ class Batch:
         self.urgency: int = row["urgency"]
         self.subscriber_ids: list[int] = row["subscriber_ids"]
         self.retry: bool = row["retry"]
+        self.created_at: datetime = row["created_at"]
+        self.is_suspect: bool = row["attempts"] > SUSPECT  #: workers have died on it before
         self.token: int = row["lease_token"]
         self.deadline = deadline  #: on the loop's clock: after it, start no message of this batch
         self.lost = False
         self.unsent = 0
         self.reason = ""
+        self.pause: float | None = None  #: seconds before it is claimed again, if it has to be
         self.loaded = asyncio.Event()
         self.finished = asyncio.Event()
         self._open = 0
@@ -283,8 +324,8 @@ class Reader:
     """One row of `load_recipients`, and the pure decisions about it."""
 
     __slots__ = (
-        "attempts", "cadence", "confirmed_at", "email", "has_left", "id", "in_doubt_count", "is_queued", "locale",
-        "name", "state", "suppressed_because", "timezone",
+        "attempts", "cadence", "confirmed_at", "email", "has_left", "id", "in_doubt_count", "is_expired", "is_older",
+        "locale", "name", "state", "suppressed_because", "timezone",
     )  # fmt: skip
 
     def __init__(
@@ -300,8 +341,9 @@ class Reader:
         state: str | None,
         attempts: int,
         in_doubt_count: int,
-        is_queued: bool,
+        is_older: bool,
         cadence: str | None,
+        is_expired: bool,
     ) -> None:
         self.id = id
         self.email = email
@@ -314,24 +356,32 @@ class Reader:
         self.state = state
         self.attempts = attempts
         self.in_doubt_count = in_doubt_count
-        self.is_queued = is_queued
+        self.is_older = is_older
+        self.is_expired = is_expired
         self.cadence = cadence or "every"
 
     def is_done(self, *, retry: bool) -> bool:
-        """True if this batch owes the reader nothing: the ledger holds an outcome, or another batch has them."""
+        """True if this batch owes the reader nothing: the ledger holds an outcome, or another batch has them.
+
+        A batch of retries owes one try; what the ledger has learnt since the batch was made is the answer to it.
+        """
         if self.state is None:
             return False
         if self.state not in (DeliveryState.DEFERRED, DeliveryState.IN_DOUBT):
             return True
-        return not (retry and self.is_queued)
+        return not (retry and self.is_older)
 
-    def skipped(self, *, expired: bool) -> tuple[DeliveryState, str] | None:
+    @property
+    def variant(self) -> str:
+        return f"{self.locale}/{self.timezone}"
+
+    def skipped(self) -> tuple[DeliveryState, str] | None:
         """Why this reader is not written to, if so. Who may have been reached already stays in doubt."""
         if self.email is None or self.has_left:
             return DeliveryState.WITHDRAWN, LEFT
         if self.suppressed_because is not None:
             return DeliveryState.SUPPRESSED, self.suppressed_because
-        if expired:
+        if self.is_expired:
             if self.in_doubt_count:
                 return DeliveryState.IN_DOUBT, "expired before the relay could be asked again"
             return DeliveryState.EXPIRED, "the update expired before a relay took it"

@@ -27,7 +27,14 @@ from dispatcher.errors import DatabaseUnavailable
 
 #: Seconds to wait for a free connection before the caller is told that the database does not answer.
 POOL_TIMEOUT = 10.0
-CONNECT_TIMEOUT = 5
+#: How soon a database counts as gone: 5 s without a connection, about 25 s without a sign of life on one.
+PATIENCE: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 
 Row = DictRow
 UniqueViolation = pg.UniqueViolation
@@ -102,7 +109,7 @@ class Database:
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[DictRow]] = AsyncConnectionPool(
             url,
             connection_class=psycopg.AsyncConnection[DictRow],
-            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": CONNECT_TIMEOUT},
+            kwargs={"autocommit": True, "row_factory": dict_row, **PATIENCE},
             min_size=1,
             max_size=size,
             timeout=POOL_TIMEOUT,
@@ -135,7 +142,7 @@ class Database:
         try:
             async with self._pool.connection() as raw, raw.transaction():
                 yield Connection(raw)
-        except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
+        except UNUSABLE as error:
             raise DatabaseUnavailable(f"The database does not answer: {_first_line(error)}.") from error
 
     @asynccontextmanager
@@ -144,7 +151,7 @@ class Database:
         try:
             async with self._pool.connection() as raw:
                 yield Connection(raw)
-        except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
+        except UNUSABLE as error:
             raise DatabaseUnavailable(f"The database does not answer: {_first_line(error)}.") from error
 
     async def dedicated(self) -> Connection:
@@ -154,16 +161,26 @@ class Database:
                 self.url,
                 autocommit=True,
                 row_factory=dict_row,
-                connect_timeout=CONNECT_TIMEOUT,
                 prepare_threshold=1,
+                **PATIENCE,
             )
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable(f"The database does not answer: {_first_line(error)}.") from error
         return Connection(raw)
 
 
-#: What a lost or refusing database raises on a connection of one's own.
-Lost = psycopg.OperationalError
+#: What a database raises that is away, that takes no writes just now, or that has not been migrated yet.
+UNUSABLE = (
+    PoolTimeout,
+    PoolClosed,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    pg.ReadOnlySqlTransaction,
+    pg.UndefinedTable,
+    pg.UndefinedColumn,
+    pg.UndefinedObject,
+)
+Lost = UNUSABLE
 
 
 def _first_line(error: BaseException) -> str:

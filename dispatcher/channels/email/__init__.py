@@ -57,9 +57,14 @@ class EmailChannel:
 
     def wake(self) -> None:
         """The backlog has grown: put every idle lane to work, and open more where that is not enough."""
-        if not self._closing:
-            for pool in self._pools:
-                pool.wake()
+        if self._closing:
+            return
+        for pool in self._pools:
+            pool.wake()
+        if len(self._backlog) and not self.lanes and not any(pool.opening for pool in self._pools):
+            reason = self.holding or "no relay takes mail"
+            self._backlog.drop(reason)
+            self._on_unavailable(reason)
 
     async def close(self, patience: float) -> None:
         """Finish the messages that are on their way, QUIT, and close; at most `patience` seconds."""
@@ -80,12 +85,7 @@ class EmailChannel:
             if not self.lanes:
                 self._emptied.set()
             return
-        if not len(self._backlog):
-            return
-        if (reason := self.holding) and not self.lanes:
-            self._backlog.drop(reason)
-            self._on_unavailable(reason)
-        else:
+        if len(self._backlog):
             self.wake()
 
     async def _watch_lanes(self) -> None:
@@ -112,7 +112,16 @@ class RelayPool:
 
     @property
     def available(self) -> bool:
-        """False while the relay is left alone because it did not answer."""
+        """False while nothing can be sent here: no lane is open, and the relay is left alone as it did not answer."""
+        return bool(self.lanes) or self._may_open
+
+    @property
+    def opening(self) -> int:
+        """Lanes that are being opened."""
+        return len(self._opening)
+
+    @property
+    def _may_open(self) -> bool:
         return asyncio.get_running_loop().time() >= self._leave_alone_until
 
     @property
@@ -126,8 +135,8 @@ class RelayPool:
             lane.wake()
         room = self.relay.lanes - len(self.lanes) - len(self._opening)
         # After a failure one lane tries; the others follow once it is open.
-        wanted = min(room, len(self._backlog), 1 if self._failures else room)
-        if self.available:
+        wanted = min(room, len(self._backlog), 1 - len(self._opening) if self._failures else room)
+        if self._may_open:
             for _ in range(wanted):
                 task = asyncio.create_task(self._open())
                 self._opening.add(task)
@@ -156,8 +165,10 @@ class RelayPool:
         try:
             lane = await open_lane(self.relay, self._backlog, self._closed)
         except RelayUnavailable as error:
+            self._opened()
             self._failed(error.message)
             return
+        self._opened()
         if self._failures:
             log.info("relay is back", relay=self.relay.name)
         self._failures = 0
@@ -166,21 +177,29 @@ class RelayPool:
         lane.wake()
         self.wake()
 
+    def _opened(self) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._opening.discard(task)
+
     def _failed(self, why: str) -> None:
+        """Leave the relay alone for a while. Lanes that are open go on: it may only allow so many."""
         now = asyncio.get_running_loop().time()
-        if now >= self._leave_alone_until and not self.lanes:
+        if now >= self._leave_alone_until:
             pause = BACKOFF[min(self._failures, len(BACKOFF) - 1)] * random.uniform(0.75, 1.25)  # noqa: S311
             self._failures += 1
             self._leave_alone_until = now + pause
             self.trouble = why
-            log.warning("relay unavailable", relay=self.relay.name, reason=why, next_try_s=round(pause, 1))
+            log.warning(
+                "relay takes no lane", relay=self.relay.name, open=len(self.lanes), reason=why, next_s=round(pause, 1)
+            )
         self._on_change()
 
     def _closed(self, lane: Lane, reason: str) -> None:
         self.lanes.discard(lane)
         if reason:
             log.info("lane closed", relay=self.relay.name, reason=reason, sent=lane.sent)
-            if not lane.sent and not self.lanes:
+            if lane.offered and not lane.sent and not self.lanes and not lane.given_up:
                 self._failed(reason)
                 return
         self._on_change()

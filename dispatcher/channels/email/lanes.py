@@ -76,6 +76,8 @@ class Lane(asyncio.Protocol):
         self.deadline = float("inf")  #: on the loop's clock; past it the relay counts as silent
         self.idle_since: float | None = None
         self.sent = 0
+        self.offered = False  #: at least one envelope has gone out
+        self.given_up = False  #: we ended the session ourselves, the relay is not to blame
         self._feed = feed
         self._pipelining = pipelining
         self._eight_bit = eight_bit
@@ -249,6 +251,7 @@ class Lane(asyncio.Protocol):
     def _start_body(self, flight: Flight) -> None:
         if not flight.parcel.wanted():
             # The relay waits for a body that must not be sent any more. Only closing ends a DATA without a message.
+            self.given_up = True
             self._close("the message was called back")
             return
         self._current, self._next = flight, None
@@ -305,6 +308,7 @@ class Lane(asyncio.Protocol):
 
     def _say(self, commands: list[tuple[Step, Flight | None, bytes]]) -> None:
         self.idle_since = None
+        self.offered = True
         if not self._pipelining:
             self._unsaid.extend(commands)
             if not self._expected:

@@ -6,7 +6,7 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 -- A blast with its update and story, and the reason why it stands still, if it does.
 SELECT b.id, b.channel, b.state, b.candidates, u.seq, u.headline, u.published_at, s.slug,
        (SELECT reason FROM batches
-        WHERE blast_id = b.id AND state = 'waiting' AND not_before > clock_timestamp() AND NOT retry
+        WHERE blast_id = b.id AND state = 'waiting' AND reason IS NOT NULL AND NOT retry
         ORDER BY id LIMIT 1) AS holding
 FROM blasts b JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
 WHERE b.id = %(blast_id)s;

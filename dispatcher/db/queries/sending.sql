@@ -31,17 +31,18 @@ FROM blast, total WHERE blasts.id = blast.id
 RETURNING blasts.id, blasts.urgency, total.candidates, total.batches;
 
 -- name: claim_batch
--- Claim the most urgent batch that is free: a lease on the database's clock, with a fencing token.
+-- Claim the most urgent batch that is free: a lease on the database's clock, with a fencing token. One on which
+-- workers have died before is claimed only by a worker that holds nothing else, so that nobody else is blamed.
 UPDATE batches SET state = 'leased', attempts = attempts + 1, worker = %(worker)s,
     lease_token = nextval('lease_tokens'), lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
 WHERE id = (
     SELECT b.id FROM batches b JOIN blasts ON blasts.id = b.blast_id
     WHERE b.state = 'waiting' AND b.urgency <= %(urgency)s AND b.not_before <= clock_timestamp()
-      AND blasts.state = 'sending'
+      AND blasts.state = 'sending' AND (b.attempts < %(suspect)s OR %(alone)s)
     ORDER BY b.urgency, b.blast_id, b.id LIMIT 1
     FOR UPDATE OF b SKIP LOCKED
 )
-RETURNING id, blast_id, urgency, subscriber_ids, retry, lease_token;
+RETURNING id, blast_id, urgency, subscriber_ids, retry, lease_token, attempts, created_at;
 
 -- name: blast_content
 -- Everything about a blast that its letters and its policy need.
@@ -61,12 +62,14 @@ FROM updates u WHERE u.story_id = %(story_id)s AND u.seq < %(before)s
 ORDER BY u.seq DESC LIMIT %(limit)s;
 
 -- name: load_recipients
--- The readers of a batch in its frozen order, with all that decides whether and how each is written to.
+-- The readers of a batch in its frozen order, with all that decides whether and how each is written to. `is_older`:
+-- the ledger says nothing that is newer than the batch, so a batch of retries still owes this reader its try.
 SELECT ids.id, s.email, s.name, s.locale, s.timezone, f.confirmed_at,
        (f.subscriber_id IS NULL OR f.ended_at IS NOT NULL) AS has_left,
        x.reason AS suppressed_because,
        d.state::text AS state, coalesce(d.attempts, 0) AS attempts, coalesce(d.in_doubt_count, 0) AS in_doubt_count,
-       d.next_at IS NULL AS is_queued, f.cadence::text AS cadence
+       coalesce(d.recorded_at < %(since)s, true) AS is_older, f.cadence::text AS cadence,
+       clock_timestamp() >= %(expires_at)s AS is_expired
 FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS ids (id, place)
 LEFT JOIN subscribers s ON s.id = ids.id
 LEFT JOIN subscriptions f ON f.story_id = %(story_id)s AND f.subscriber_id = ids.id
@@ -94,8 +97,10 @@ FROM unnest(%(blasts)s::bigint[], %(subscribers)s::bigint[], %(states)s::deliver
             %(replies)s::text[])
      AS o (blast_id, subscriber_id, state, attempts, in_doubt_count, retry_in, code, relay, reply)
 ON CONFLICT (blast_id, subscriber_id) DO UPDATE
-SET recorded_at = excluded.recorded_at, next_at = excluded.next_at, state = excluded.state,
-    attempts = excluded.attempts, in_doubt_count = excluded.in_doubt_count, code = excluded.code,
+SET recorded_at = excluded.recorded_at, next_at = excluded.next_at,
+    state = CASE WHEN excluded.state = 'deferred' AND d.in_doubt_count > 0 THEN 'in_doubt' ELSE excluded.state END,
+    attempts = excluded.attempts, in_doubt_count = greatest(excluded.in_doubt_count, d.in_doubt_count),
+    code = excluded.code,
     relay = excluded.relay, reply = excluded.reply
 WHERE d.state IN ('deferred', 'in_doubt');
 
@@ -112,10 +117,14 @@ WHERE id = %(batch_id)s AND lease_token = %(token)s;
 
 -- name: note_received
 -- Readers of a batch who received the update: it is the newest they have.
+WITH reached AS (
+    SELECT f.subscriber_id FROM deliveries d JOIN subscriptions f USING (subscriber_id)
+    WHERE d.blast_id = %(blast_id)s AND d.subscriber_id = ANY (%(ids)s::bigint[]) AND d.state = 'accepted'
+      AND f.story_id = %(story_id)s AND f.last_seq < %(seq)s
+    ORDER BY f.subscriber_id FOR UPDATE OF f  -- in one order, so that two blasts of a story never wait in a circle
+)
 UPDATE subscriptions f SET last_seq = %(seq)s
-FROM deliveries d
-WHERE d.blast_id = %(blast_id)s AND d.subscriber_id = ANY (%(ids)s::bigint[]) AND d.state = 'accepted'
-  AND f.story_id = %(story_id)s AND f.subscriber_id = d.subscriber_id AND f.last_seq < %(seq)s;
+FROM reached WHERE f.story_id = %(story_id)s AND f.subscriber_id = reached.subscriber_id;
 
 -- name: release_batch
 -- Give a batch back, unharmed: nobody crashed, so the claim does not count.

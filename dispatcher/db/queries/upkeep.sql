@@ -15,10 +15,10 @@ WHERE state = 'leased' AND (lease_until < clock_timestamp() OR NOT EXISTS (
 WITH crashing AS (
     DELETE FROM batches
     WHERE state = 'waiting' AND attempts >= %(most)s AND cardinality(subscriber_ids) > 1
-    RETURNING blast_id, urgency, subscriber_ids, retry, cardinality(subscriber_ids) / 2 AS middle
+    RETURNING blast_id, urgency, subscriber_ids, retry, created_at, cardinality(subscriber_ids) / 2 AS middle
 )
-INSERT INTO batches (blast_id, urgency, subscriber_ids, retry, attempts, reason)
-SELECT blast_id, urgency, half, retry, %(most)s - 1, 'split after its workers died'
+INSERT INTO batches (blast_id, urgency, subscriber_ids, retry, created_at, attempts, reason)
+SELECT blast_id, urgency, half, retry, created_at, %(most)s - 1, 'split after its workers died'
 FROM crashing, LATERAL (VALUES (subscriber_ids[:middle]), (subscriber_ids[middle + 1:])) AS halves (half);
 
 -- name: bury_poison

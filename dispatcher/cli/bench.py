@@ -1,0 +1,116 @@
+"""`dispatcher bench`: how fast this installation hands mail to a relay."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dispatcher.cli.output import FAILED, WELL, AsJson, answering, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from dispatcher.benchmarking import Cost, Result
+
+LANES = 32
+
+
+def bench(
+    messages: Annotated[int, typer.Option(min=1, max=5_000_000, help="How many mails.")] = 10_000,
+    size_kb: Annotated[int, typer.Option(min=2, max=1024, help="The size of each mail, in KiB.")] = 20,
+    smtp: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The relay to send to; without it the box's own mail catcher."),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; not with --here.")] = 1,
+    here: Annotated[
+        bool, typer.Option("--here", help="In this installation, with its workers and its relays.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast mail goes out: real workers, real letters, a row in the ledger for each.
+
+    It runs in a throw-away box, and everybody's address is at example.test,
+    which does not exist. With --here it uses this installation: its relays
+    then get that mail, and nothing of it stays in the database.
+
+    \b
+    Examples:
+      dispatcher bench --messages 50000 --smtp smtp://127.0.0.1:2525
+      dispatcher bench --here --messages 1000 --json
+    """
+    with answering(as_json):
+        result = _here(messages, size_kb) if here else _in_a_box(messages, size_kb, smtp, processes)
+        if as_json:
+            print_json(result.as_json())
+        else:
+            print_table(("figure", "value"), [(name, f"{value}") for name, value in result.as_json().items()])
+    raise typer.Exit(WELL if result.report.as_json()["accepted"] == messages else FAILED)
+
+
+def _here(messages: int, size_kb: int) -> Result:
+    from dispatcher import benchmarking, config
+    from dispatcher.cli import watching
+
+    job = benchmarking.run(
+        config.load(), messages=messages, size_kb=size_kb, workers=1, cost=None, watch=watching.until_settled
+    )
+    return asyncio.run(job)
+
+
+def _in_a_box(messages: int, size_kb: int, smtp: str | None, processes: int) -> Result:
+    from dispatcher import benchmarking, config
+    from dispatcher.cli import watching
+    from dispatcher.config import RelaySettings
+    from dispatcher.embedded.box import Box
+
+    env = {key: value for key, value in os.environ.items() if not key.startswith(config.PREFIX)}
+    extra = {"DISPATCHER_LOG_LEVEL": os.environ.get("DISPATCHER_LOG_LEVEL", "warning")}
+    if smtp is not None:
+        RelaySettings.parse(smtp)
+        env["DISPATCHER_SMTP_URL"] = smtp if "lanes=" in smtp else f"{smtp}{'&' if '?' in smtp else '?'}lanes={LANES}"
+    directory = config.data_dir() / "bench"
+    note("Starting PostgreSQL, Valkey and the workers …")
+    try:
+        with Box(
+            directory, web=False, urgent=False, beat=False, concurrency=processes, wipe=True, env=env, extra_env=extra
+        ) as box:
+            job = benchmarking.run(
+                config.load(box.env),
+                messages=messages,
+                size_kb=size_kb,
+                workers=processes,
+                cost=_cost_of(box.pids()["worker1"]),
+                watch=watching.until_settled,
+            )
+            return asyncio.run(job)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _cost_of(pid: int) -> Callable[[], Cost]:
+    """Reads what a worker and its processes have used. The memory is the most that any has ever had."""
+    import psutil
+
+    from dispatcher.benchmarking import Cost
+
+    def cost() -> Cost:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        times = [process.cpu_times() for process in family]
+        return Cost(
+            cpu_seconds=sum(each.user + each.system for each in times),
+            rss_bytes=max(_peak_rss(process.pid) for process in family),
+        )
+
+    return cost
+
+
+def _peak_rss(pid: int) -> int:
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:  # noqa: PTH123  # not a file of anybody's
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
