@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ SMALLEST_KB = 2
 LARGEST_KB = 1024
 #: Seconds that workers have to show that they are alive.
 BOOT = 60.0
+LOOK_EVERY = 0.1
 WORDS = "The gauge at the bridge shows 6.12 metres, 38 centimetres more than an hour ago. "
 
 
@@ -65,11 +66,10 @@ async def run(
     size_kb: int,
     workers: int,
     cost: Callable[[], Cost] | None,
-    watch: Callable[[db.Database, Sequence[int]], Any],
 ) -> Result:
     """Send `messages` mails of `size_kb` KiB each to the installation's relays, and leave nothing behind.
 
-    Starts when `workers` worker processes are alive. `cost` reads what they have used, `watch` waits for the blast.
+    Starts when `workers` worker processes are alive. `cost` reads what they have used.
     Raises `Invalid` for a size that no letter can have, `TimeoutError` if the workers do not come up.
     """
     if not SMALLEST_KB <= size_kb <= LARGEST_KB:
@@ -94,7 +94,7 @@ async def run(
             await tx.execute("keep_letter", blast_id=blast_id, variant="en/UTC", letter=letter.dumps())
         await bell.ring(Task.CUT)
         try:
-            await watch(database, published.blast_ids)
+            await _until_done(database, blast_id)
             after = cost() if cost else None
             report = await reporting.blast(database, blast_id)
         finally:
@@ -119,6 +119,16 @@ async def _workers_up(database: db.Database, workers: int) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"only {alive} of {workers} worker processes came up")
         await asyncio.sleep(0.1)
+
+
+async def _until_done(database: db.Database, blast_id: int) -> None:
+    """Wait with looks that cost next to nothing: a report a second would slow down what is measured."""
+    while True:
+        async with database.connection() as connection:
+            head = await connection.one("blast_head", blast_id=blast_id)
+        if head is None or head["state"] in ("done", "cancelled"):
+            return
+        await asyncio.sleep(LOOK_EVERY)
 
 
 async def _forget(database: db.Database, story_id: int, blast_id: int) -> None:

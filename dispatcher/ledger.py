@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from dispatcher import db
+from dispatcher.db.statement import Statement
 from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import DeliveryState
 
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 #: Most rows that one statement writes.
 MOST_ROWS = 2000
 RECONNECT = 0.5
+#: What `_cells` gives, by the names that the statement has for it.
+PARAMETERS = ("blasts", "subscribers", "states", "attempts", "in_doubt", "retry_in", "codes", "relays", "replies")
 OPEN = (DeliveryState.DEFERRED, DeliveryState.IN_DOUBT)
 
 
@@ -81,13 +84,15 @@ class Ledger:
                 await self._trouble(error.message)
                 continue
             try:
-                await self._write_until_lost(connection)
+                async with Statement(connection, "record", PARAMETERS) as record:
+                    self.trouble = ""
+                    await self._write_until_lost(record)
             except Exception as error:  # noqa: BLE001  # without its ledger a worker can do nothing: try for ever
                 await self._trouble(f"{type(error).__name__}: {str(error).strip().split(chr(10))[0]}")
             finally:
                 await connection.close()
 
-    async def _write_until_lost(self, connection: db.Connection) -> None:
+    async def _write_until_lost(self, record: Statement) -> None:
         while True:
             if not self._waiting:
                 if self._closing:
@@ -96,10 +101,9 @@ class Ledger:
                 await self._more.wait()
                 continue
             group = self._waiting[:MOST_ROWS]
-            await _write(connection, group)
+            await record.run(_values(group))
             # Only now: had the connection been lost, the same group would be written again; that changes nothing.
             del self._waiting[: len(group)]
-            self.trouble = ""
             self.commits += 1
             self.rows += len(group)
             for entry in group:
@@ -114,25 +118,38 @@ class Ledger:
         await asyncio.sleep(RECONNECT)
 
 
-async def _write(connection: db.Connection, group: list[Entry]) -> None:
+def _values(group: list[Entry]) -> list[bytes]:
+    """The columns of a group as array literals, in the order of `PARAMETERS`."""
     if len(group) > 1:
         # One statement cannot write a row twice. Of two entries for one reader a final one counts, else the later.
-        ordered = sorted(group, key=lambda entry: entry.state not in OPEN)
+        ordered = sorted(group, key=_is_final)
         group = list({(entry.blast_id, entry.subscriber_id): entry for entry in ordered}.values())
-    await connection.execute(
-        "record",
-        blasts=_array(entry.blast_id for entry in group),
-        subscribers=_array(entry.subscriber_id for entry in group),
-        states=_array(entry.state.value for entry in group),
-        attempts=_array(entry.attempts for entry in group),
-        in_doubt=_array(entry.in_doubt_count for entry in group),
-        retry_in=_array("NULL" if entry.retry_in is None else round(entry.retry_in, 3) for entry in group),
-        codes=_array("NULL" if entry.code is None else entry.code for entry in group),
-        relays=[entry.relay for entry in group],
-        replies=[entry.reply for entry in group],
+    columns = zip(*map(_cells, group), strict=True)
+    return [("{" + ",".join(column) + "}").encode() for column in columns]
+
+
+def _is_final(entry: Entry) -> bool:
+    return entry.state not in OPEN
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    """One entry's cells, each as it stands in an array literal."""
+    retry_in, code = entry.retry_in, entry.code
+    return (
+        str(entry.blast_id),
+        str(entry.subscriber_id),
+        entry.state.value,
+        str(entry.attempts),
+        str(entry.in_doubt_count),
+        "NULL" if retry_in is None else f"{retry_in:.3f}",
+        "NULL" if code is None else str(code),
+        _quoted(entry.relay),
+        _quoted(entry.reply),
     )
 
 
-def _array(values: Iterable[object]) -> str:
-    """A Postgres array literal of numbers or plain words: always of one type, so that one plan serves every commit."""
-    return "{" + ",".join(map(str, values)) + "}"
+def _quoted(text: str) -> str:
+    """A text as an element of an array literal (PostgreSQL documentation, 8.15.6)."""
+    if "\\" in text or '"' in text or "\0" in text:
+        text = text.replace("\0", " ").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

@@ -53,17 +53,12 @@ def bench(
 
 def _here(messages: int, size_kb: int) -> Result:
     from dispatcher import benchmarking, config
-    from dispatcher.cli import watching
 
-    job = benchmarking.run(
-        config.load(), messages=messages, size_kb=size_kb, workers=1, cost=None, watch=watching.until_settled
-    )
-    return asyncio.run(job)
+    return asyncio.run(benchmarking.run(config.load(), messages=messages, size_kb=size_kb, workers=1, cost=None))
 
 
 def _in_a_box(messages: int, size_kb: int, smtp: str | None, processes: int) -> Result:
     from dispatcher import benchmarking, config
-    from dispatcher.cli import watching
     from dispatcher.config import RelaySettings
     from dispatcher.embedded.box import Box
 
@@ -84,7 +79,6 @@ def _in_a_box(messages: int, size_kb: int, smtp: str | None, processes: int) -> 
                 size_kb=size_kb,
                 workers=processes,
                 cost=_cost_of(box.pids()["worker1"]),
-                watch=watching.until_settled,
             )
             return asyncio.run(job)
     finally:

@@ -18,9 +18,9 @@ from dispatcher.model import BlastReport, BlastState, DeliveryState
 if TYPE_CHECKING:
     from dispatcher.db import Database
 
-#: Seconds between two looks: at least this, and ten times as long as the look itself takes.
+#: Seconds between two looks: at least this, and so many times as long as the look itself takes.
 SHORTEST_PAUSE = 0.2
-PAUSE_PER_LOOK = 10
+PAUSE_PER_LOOK = 25
 #: Seconds between two lines where there is no terminal.
 LINE_EVERY = 2.0
 BAR = 48

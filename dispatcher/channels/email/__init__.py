@@ -10,7 +10,7 @@ from contextlib import suppress
 import structlog
 
 from dispatcher.channels.email.lanes import Lane
-from dispatcher.channels.email.relay import open_lane
+from dispatcher.channels.email.relay import open_lane, prepare
 from dispatcher.channels.feed import Backlog
 from dispatcher.config import RelaySettings
 from dispatcher.errors import RelayUnavailable
@@ -32,12 +32,15 @@ class EmailChannel:
         self._pools = [RelayPool(relay, backlog, self._changed) for relay in relays]
         self._on_unavailable = on_unavailable
         self._watch: asyncio.Task[None] | None = None
+        self._warm: asyncio.Task[None] | None = None
         self._closing = False
         self._emptied = asyncio.Event()
 
     def start(self) -> None:
         """Begin to watch over the lanes. Call on the event loop that the lanes live on."""
         self._watch = asyncio.create_task(self._watch_lanes())
+        # Certificates and our own name take a quarter of a second to find, which the first alert should not wait for.
+        self._warm = asyncio.create_task(asyncio.to_thread(prepare))
 
     @property
     def holding(self) -> str:

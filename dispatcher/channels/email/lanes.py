@@ -132,7 +132,7 @@ class Lane(asyncio.Protocol):
         while (end := buffer.find(b"\n")) >= 0:
             line, buffer = buffer[:end], buffer[end + 1 :]
             if len(line) > LONGEST_LINE or not line[:3].isdigit():
-                self._close("the relay does not speak SMTP: " + outcomes.one_line(line[:80].decode("latin-1")))
+                self._close("the relay does not speak SMTP: " + outcomes.words(line[:80]))
                 return
             if line[3:4] == b"-":
                 self._text.append(line[4:])
@@ -140,11 +140,11 @@ class Lane(asyncio.Protocol):
                     self._close("the relay's answer does not end")
                     return
                 continue
-            text = line[4:].decode("utf-8", "replace")
+            text = line[4:]
             if self._text:
-                text = b" ".join(self._text).decode("utf-8", "replace") + " " + text
+                text = b" ".join((*self._text, text))
                 self._text.clear()
-            self._answered(int(line[:3]), text.rstrip())
+            self._answered(int(line[:3]), text)
             if self._transport is None:
                 return
         if len(buffer) > LONGEST_LINE:
@@ -164,13 +164,13 @@ class Lane(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._close("the relay closed the connection" if exc is None else f"the connection was lost: {exc}")
 
-    def _answered(self, code: int, text: str) -> None:
+    def _answered(self, code: int, text: bytes) -> None:
         if not self._expected:
-            self._close(f"the relay said without being asked: {code} {outcomes.one_line(text)}")
+            self._close(f"the relay said without being asked: {code} {outcomes.words(text)}")
             return
         step, flight = self._expected.popleft()
         if code == _CLOSING and step is not Step.BODY and step is not Step.QUIT:
-            self._close(f"the relay closes the session: {outcomes.one_line(text)}")
+            self._close(f"the relay closes the session: {outcomes.words(text)}")
             return
         if step is Step.BODY:
             self._body_answered(code, text)
@@ -186,18 +186,18 @@ class Lane(asyncio.Protocol):
             self._say_next()
         self._advance()
 
-    def _body_answered(self, code: int, text: str) -> None:
+    def _body_answered(self, code: int, text: bytes) -> None:
         flight, self._current = self._current, None
         assert flight is not None  # noqa: S101
         self.sent += 1
         self._settle(flight.parcel, outcomes.from_reply(code, text, self.relay))
         if code == _CLOSING:
-            self._close(f"the relay closes the session: {outcomes.one_line(text)}")
+            self._close(f"the relay closes the session: {outcomes.words(text)}")
 
-    def _envelope_answered(self, step: Step, flight: Flight, code: int, text: str) -> None:
+    def _envelope_answered(self, step: Step, flight: Flight, code: int, text: bytes) -> None:
         agrees = code == 354 if step is Step.DATA else 200 <= code < 300
         if not agrees and not 400 <= code < 600:
-            self._close(f"the relay mixes up its answers: {code} {outcomes.one_line(text)}")
+            self._close(f"the relay mixes up its answers: {code} {outcomes.words(text)}")
         elif step is Step.DATA:
             if code == 354:
                 if flight.refusal is None:

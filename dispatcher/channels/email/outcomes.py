@@ -14,7 +14,7 @@ LONGEST_REPLY = 300
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-def from_reply(code: int, text: str, relay: str) -> Outcome:
+def from_reply(code: int, text: bytes, relay: str) -> Outcome:
     """The outcome of a message that the relay answered with `code`, after the envelope or after the final dot."""
     if 200 <= code < 300:
         fate = Fate.ACCEPTED
@@ -22,7 +22,7 @@ def from_reply(code: int, text: str, relay: str) -> Outcome:
         fate = Fate.FAILED
     else:
         fate = Fate.DEFERRED
-    return Outcome(fate, code, one_line(text), relay)
+    return Outcome(fate, code, words(text), relay)
 
 
 def lost_before_last_byte(relay: str) -> Outcome:
@@ -51,6 +51,12 @@ def too_large(relay: str, size: int, limit: int) -> Outcome:
     return Outcome(Fate.FAILED, None, f"the message has {size} bytes and the relay takes {limit} at most", relay)
 
 
+def words(reply: bytes) -> str:
+    """A relay's words as they may stand in a table, a log or a page."""
+    return one_line(reply.decode("utf-8", "replace"))
+
+
 def one_line(text: str) -> str:
-    """A reply as it may stand in a table, a log or a page: one line, bounded, nothing unprintable."""
-    return _UNPRINTABLE.sub(" ", text).strip()[:LONGEST_REPLY]
+    """One line, bounded, nothing unprintable."""
+    text = text.strip()
+    return text[:LONGEST_REPLY] if text.isprintable() else _UNPRINTABLE.sub(" ", text).strip()[:LONGEST_REPLY]

@@ -117,6 +117,12 @@ def _unavailable(relay: RelaySettings, why: str, remedy: str | None = None) -> R
     return RelayUnavailable(f"The relay {relay.name} is not available: {one_line(why)}.", remedy=remedy)
 
 
+def prepare() -> None:
+    """Do once, ahead of time, what would make the first session slow."""
+    local_name()
+    _tls_context()
+
+
 @cache
 def local_name() -> str:
     """The name that we give in EHLO (RFC 5321 §4.1.1.1)."""
