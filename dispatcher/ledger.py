@@ -120,7 +120,7 @@ class Ledger:
 
 def _values(group: list[Entry]) -> list[bytes]:
     """The columns of a group as array literals, in the order of `PARAMETERS`."""
-    if len(group) > 1:
+    if len({(entry.blast_id, entry.subscriber_id) for entry in group}) < len(group):
         # One statement cannot write a row twice. Of two entries for one reader a final one counts, else the later.
         ordered = sorted(group, key=_is_final)
         group = list({(entry.blast_id, entry.subscriber_id): entry for entry in ordered}.values())

@@ -59,10 +59,6 @@ class Letters:
         _keep(self._contents, blast_id, content, MOST_BLASTS)
         return content
 
-    def known(self, blast_id: int, locale: str, timezone: str) -> Letter | None:
-        """The letter of this variant if it is in memory: the hot path, without a coroutine."""
-        return self._letters.get((blast_id, f"{locale}/{timezone}"))
-
     async def letter(self, blast_id: int, content: Content, locale: str, timezone: str) -> Letter:
         """The letter for readers of one language in one time zone."""
         variant = f"{locale}/{timezone}"

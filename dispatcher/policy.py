@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from typing import NamedTuple
 
 from dispatcher.channels import Fate, Outcome
 from dispatcher.model import DeliveryState
@@ -18,8 +19,7 @@ MOST_DOUBTS = 2
 DEFAULT_EXPIRY = timedelta(hours=6)
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What goes into the ledger for one reader."""
 
     state: DeliveryState
@@ -35,7 +35,7 @@ def settle(outcome: Outcome, *, attempts: int, in_doubt_count: int, chance: floa
     """
     tries = attempts + 1
     if outcome.fate is Fate.ACCEPTED:
-        return Settlement(DeliveryState.ACCEPTED, tries, in_doubt_count, None)
+        return accepted(attempts, in_doubt_count)
     chance = random.random() if chance is None else chance  # noqa: S311
     pause = RETRY_AFTER[min(tries, len(RETRY_AFTER)) - 1] * (1 - JITTER + 2 * JITTER * chance)
     match outcome.fate:
@@ -52,6 +52,12 @@ def settle(outcome: Outcome, *, attempts: int, in_doubt_count: int, chance: floa
             return Settlement(DeliveryState.IN_DOUBT, tries, doubts, again)
         case Fate.UNSENT:
             raise ValueError("an unsent parcel has nothing to settle")
+
+
+@cache
+def accepted(attempts: int, in_doubt_count: int) -> Settlement:
+    """The settlement that nearly every reader gets."""
+    return Settlement(DeliveryState.ACCEPTED, attempts + 1, in_doubt_count, None)
 
 
 def expires_at(published_at: datetime, expires: datetime | None) -> datetime:

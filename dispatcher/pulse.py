@@ -6,6 +6,7 @@ So a killed worker's batches are free within seconds, and one that only lost its
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -36,8 +37,8 @@ class Pulse:
     ) -> None:
         """`held` says which lease tokens to renew.
 
-        `renewed(asked, kept, since)` is told which of them are still ours, and from what moment on the loop's clock
-        they count anew.
+        `renewed(asked, kept, since)` is told which of them are still ours, and from what moment on the
+        monotonic clock they count anew.
         """
         self._database = database
         self._held = held
@@ -81,7 +82,7 @@ class Pulse:
         self._renewed((), set(), 0)  # nothing is held yet, but from now on there may be claims
         while True:
             if tokens := list(self._held()):
-                since = asyncio.get_running_loop().time()
+                since = time.monotonic()
                 rows = await connection.all("renew_leases", lease=LEASE, tokens=tokens)
                 self._renewed(tokens, {row["lease_token"] for row in rows}, since)
             await connection.stay(RENEW_EVERY)

@@ -7,6 +7,7 @@ about two batches on their way, so that its lanes never wait for the database.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -130,7 +131,7 @@ class Sender:
         full = len(self._backlog) >= LOW_WATER and most_urgent is not None
         if full and most_urgent is not None:
             limit = min(limit, most_urgent - 1)  # only what overtakes everything that is here already
-        claimed_at = asyncio.get_running_loop().time()
+        claimed_at = time.monotonic()
         async with self._database.connection() as connection:
             row = await connection.one(
                 "claim_batch",
@@ -188,6 +189,7 @@ class Sender:
             )
         parcels: list[Mail] = []
         entries: list[Entry] = []
+        letters: dict[tuple[str, str], Letter] = {}
         for row in rows:
             reader = Reader(*row)
             if reader.is_done(retry=batch.retry):
@@ -197,9 +199,10 @@ class Sender:
                 entries.append(_entry(batch, reader, state, why))
                 continue
             try:
-                letter = self._letters.known(batch.blast_id, reader.locale, reader.timezone)
+                letter = letters.get((reader.locale, reader.timezone))
                 if letter is None:
                     letter = await self._letters.letter(batch.blast_id, content, reader.locale, reader.timezone)
+                    letters[reader.locale, reader.timezone] = letter
             except DatabaseUnavailable:
                 raise
             except Exception as error:
@@ -299,7 +302,7 @@ class Batch:
         self.created_at: datetime = row["created_at"]
         self.is_suspect: bool = row["attempts"] > SUSPECT  #: workers have died on it before
         self.token: int = row["lease_token"]
-        self.deadline = deadline  #: on the loop's clock: after it, start no message of this batch
+        self.deadline = deadline  #: on the monotonic clock: after it, start no message of this batch
         self.lost = False
         self.unsent = 0
         self.reason = ""
@@ -409,7 +412,7 @@ class Mail:
         self.needs_utf8 = needs_utf8(values.address)
 
     def wanted(self) -> bool:
-        return not self._batch.lost and asyncio.get_running_loop().time() < self._batch.deadline
+        return not self._batch.lost and time.monotonic() < self._batch.deadline
 
     def message(self, *, eight_bit: bool) -> bytes:
         return self._letter.splice(self._values, eight_bit=eight_bit)
@@ -423,7 +426,10 @@ class Mail:
             recorded()
             return
         reader = self._reader
-        settled = policy.settle(outcome, attempts=reader.attempts, in_doubt_count=reader.in_doubt_count)
+        if outcome.fate is Fate.ACCEPTED:
+            settled = policy.accepted(reader.attempts, reader.in_doubt_count)
+        else:
+            settled = policy.settle(outcome, attempts=reader.attempts, in_doubt_count=reader.in_doubt_count)
 
         def written() -> None:
             batch.one_done()

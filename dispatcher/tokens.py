@@ -18,6 +18,7 @@ from dispatcher.errors import NotFound
 LINK = struct.Struct(">IQ")
 MAC_SIZE = 12
 API_PREFIX = "dsp_"
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class BadLink(NotFound):
@@ -35,7 +36,7 @@ class Links:
     def make(self, story_id: int, subscriber_id: int) -> str:
         """The token for one story and subscriber; story 0 means all of the subscriber's stories."""
         payload = LINK.pack(story_id, subscriber_id)
-        return base64.urlsafe_b64encode(payload + self._mac(payload)).decode()
+        return binascii.b2a_base64(payload + self._mac(payload), newline=False).translate(_URLSAFE).decode()
 
     def read(self, token: str) -> tuple[int, int]:
         """The story and subscriber of a token. Raises `BadLink` for anything that we did not make ourselves."""

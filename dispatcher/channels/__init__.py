@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Fate(enum.Enum):
@@ -22,8 +21,7 @@ class Fate(enum.Enum):
     UNSENT = "unsent"  #: never offered to anybody: nothing happened, nothing is to be written down
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one parcel on the wire."""
 
     fate: Fate

@@ -25,7 +25,10 @@ def bench(
         str | None,
         typer.Option(metavar="URL", help="The relay to send to; without it the box's own mail catcher."),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; not with --here.")] = 1,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Worker processes; one a processor. Not with --here.", show_default=False),
+    ] = None,
     here: Annotated[
         bool, typer.Option("--here", help="In this installation, with its workers and its relays.")
     ] = False,
@@ -43,7 +46,9 @@ def bench(
       dispatcher bench --here --messages 1000 --json
     """
     with answering(as_json):
-        result = _here(messages, size_kb) if here else _in_a_box(messages, size_kb, smtp, processes)
+        result = (
+            _here(messages, size_kb) if here else _in_a_box(messages, size_kb, smtp, processes or os.cpu_count() or 1)
+        )
         if as_json:
             print_json(result.as_json())
         else:

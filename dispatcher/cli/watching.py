@@ -102,6 +102,8 @@ class _Lines:
 
 
 def _block(report: BlastReport) -> RenderableType:
+    if report.settled:
+        return _bar(report)  # the report that follows has the words
     lines = [_bar(report), Text(_line(report))]
     if report.holding:
         lines.append(Text(clean(f"Standing still: {report.holding}"), style="yellow"))

@@ -128,29 +128,31 @@ class Lane(asyncio.Protocol):
         self._close("the relay gave no answer in time", silent=True)
 
     def data_received(self, data: bytes) -> None:
-        buffer = self._buffer + data if self._buffer else data
-        while (end := buffer.find(b"\n")) >= 0:
-            line, buffer = buffer[:end], buffer[end + 1 :]
-            if len(line) > LONGEST_LINE or not line[:3].isdigit():
-                self._close("the relay does not speak SMTP: " + outcomes.words(line[:80]))
-                return
-            if line[3:4] == b"-":
-                self._text.append(line[4:])
-                if sum(map(len, self._text)) > LONGEST_ANSWER:
-                    self._close("the relay's answer does not end")
-                    return
-                continue
-            text = line[4:]
-            if self._text:
-                text = b" ".join((*self._text, text))
-                self._text.clear()
-            self._answered(int(line[:3]), text)
+        lines = (self._buffer + data if self._buffer else data).split(b"\n")
+        self._buffer = lines.pop()
+        for line in lines:
+            head = line[:4]
+            if head == b"250 " and not self._text and len(line) <= LONGEST_LINE:
+                self._answered(250, line[4:])
+            else:
+                self._line(line)
             if self._transport is None:
                 return
-        if len(buffer) > LONGEST_LINE:
+        if len(self._buffer) > LONGEST_LINE:
             self._close("the relay sends a line that does not end")
+
+    def _line(self, line: bytes) -> None:
+        """One line of a reply (RFC 5321 §4.2.1): `250-` goes on, `250 ` ends it."""
+        if len(line) > LONGEST_LINE or not line[:3].isdigit():
+            self._close("the relay does not speak SMTP: " + outcomes.words(line[:80]))
             return
-        self._buffer = buffer
+        self._text.append(line[4:])
+        if line[3:4] != b"-":
+            text = b" ".join(self._text)
+            self._text.clear()
+            self._answered(int(line[:3]), text)
+        elif sum(map(len, self._text)) > LONGEST_ANSWER:
+            self._close("the relay's answer does not end")
 
     def pause_writing(self) -> None:
         self._flushed = False
@@ -169,6 +171,8 @@ class Lane(asyncio.Protocol):
             self._close(f"the relay said without being asked: {code} {outcomes.words(text)}")
             return
         step, flight = self._expected.popleft()
+        if step <= Step.RCPT and 200 <= code < 300 and not self._unsaid:
+            return  # the usual yes inside an envelope: DATA's answer says whether a body may follow
         if code == _CLOSING and step is not Step.BODY and step is not Step.QUIT:
             self._close(f"the relay closes the session: {outcomes.words(text)}")
             return
@@ -240,11 +244,11 @@ class Lane(asyncio.Protocol):
             if self._next is None:
                 self._rest()
                 return
-            self._say(self._envelope(self._next))
+            self._open_envelope(self._next)
         elif self._next is None and self._pipelining and self._current is not None and self._flushed:
             self._next = self._take()
             if self._next is not None:
-                self._say(self._envelope(self._next))
+                self._open_envelope(self._next)
         elif self._next is not None and self._next.ready and self._current is None and not self._unrecorded:
             self._start_body(self._next)
 
@@ -257,12 +261,9 @@ class Lane(asyncio.Protocol):
         self._current, self._next = flight, None
         self._expected.append((Step.BODY, flight))
         behind = b""
-        may_ride = self._pipelining and len(flight.body) <= LONGEST_WITH_RIDER
-        if may_ride and (following := self._take()) is not None:
+        if self._pipelining and len(flight.body) <= LONGEST_WITH_RIDER and (following := self._take()) is not None:
             self._next = following
-            commands = self._envelope(following)
-            self._expected.extend((step, each) for step, each, _ in commands)
-            behind = b"".join(command for _, _, command in commands)
+            behind = self._expect_envelope(following)
         self._rider = bool(behind)
         self._write(b"".join((flight.body, b".\r\n", behind)), TIMEOUT_BODY)
         flight.body = b""
@@ -288,36 +289,44 @@ class Lane(asyncio.Protocol):
         self._unrecorded += 1
         parcel.settle(outcome, self._recorded)
 
-    def _envelope(self, flight: Flight) -> list[tuple[Step, Flight | None, bytes]]:
-        parcel = flight.parcel
-        # BODY and SMTPUTF8: RFC 6152 §3, RFC 6531 §3.4.
-        mail = f"MAIL FROM:<{parcel.return_path}>"
-        if self._eight_bit:
-            mail += " BODY=8BITMIME"
-        if parcel.needs_utf8:
-            mail += " SMTPUTF8"
-        commands: list[tuple[Step, Flight | None, bytes]] = [
-            (Step.MAIL, flight, mail.encode() + b"\r\n"),
-            (Step.RCPT, flight, f"RCPT TO:<{parcel.address}>\r\n".encode()),
-            (Step.DATA, flight, b"DATA\r\n"),
-        ]
+    def _expect_envelope(self, flight: Flight) -> bytes:
+        """The whole envelope for one write; from now on its answers are expected."""
+        expected = self._expected
+        reset = b""
         if self._reset:
             self._reset = False
-            commands.insert(0, (Step.RSET, None, b"RSET\r\n"))
-        return commands
+            reset = b"RSET\r\n"
+            expected.append((Step.RSET, None))
+        expected.append((Step.MAIL, flight))
+        expected.append((Step.RCPT, flight))
+        expected.append((Step.DATA, flight))
+        return b"%bMAIL FROM:%b\r\nRCPT TO:<%b>\r\nDATA\r\n" % (
+            reset,
+            self._sender(flight.parcel),
+            flight.parcel.address.encode(),
+        )
 
-    def _say(self, commands: list[tuple[Step, Flight | None, bytes]]) -> None:
+    def _sender(self, parcel: Parcel) -> bytes:
+        """The reverse path with its parameters: BODY (RFC 6152 §3) and SMTPUTF8 (RFC 6531 §3.4)."""
+        body = " BODY=8BITMIME" if self._eight_bit else ""
+        return f"<{parcel.return_path}>{body}{' SMTPUTF8' if parcel.needs_utf8 else ''}".encode()
+
+    def _open_envelope(self, flight: Flight) -> None:
+        """Say an envelope that rides behind nothing: at once, or command by command without PIPELINING."""
         self.idle_since = None
         self.offered = True
-        if not self._pipelining:
-            self._unsaid.extend(commands)
-            if not self._expected:
-                self._say_next()
+        if self._pipelining:
+            self._rider = True
+            self._write(self._expect_envelope(flight), TIMEOUT_ENVELOPE if self._current is None else TIMEOUT_BODY)
             return
-        self._expected.extend((step, flight) for step, flight, _ in commands)
-        joined = b"".join(command for _, _, command in commands)
-        self._rider = True
-        self._write(joined, TIMEOUT_BODY if self._current is not None else TIMEOUT_ENVELOPE)
+        if self._reset:
+            self._reset = False
+            self._unsaid.append((Step.RSET, None, b"RSET\r\n"))
+        self._unsaid.append((Step.MAIL, flight, b"MAIL FROM:%b\r\n" % self._sender(flight.parcel)))
+        self._unsaid.append((Step.RCPT, flight, b"RCPT TO:<%b>\r\n" % flight.parcel.address.encode()))
+        self._unsaid.append((Step.DATA, flight, b"DATA\r\n"))
+        if not self._expected:
+            self._say_next()
 
     def _say_next(self) -> None:
         step, flight, command = self._unsaid.popleft()
