@@ -20,8 +20,6 @@ demo: $(READY) ## One story, 500 readers, one update, watched to the last accept
 up: $(READY) ## Everything on this machine, until Ctrl-C
 	@$(BIN)/dispatcher up $(ARGS)
 
-bench: $(READY) ## How fast this machine hands mail to a relay
-	@$(BIN)/dispatcher bench $(ARGS)
 
 ##@ Work on it
 test: $(READY_TO_TEST) ## The tests
@@ -29,6 +27,9 @@ test: $(READY_TO_TEST) ## The tests
 
 chaos: $(READY_TO_TEST) ## The long tests that kill and flush real processes
 	@DISPATCHER_CHAOS=long $(BIN)/python -m pytest -m chaos $(ARGS)
+
+bench: $(READY_TO_TEST) ## The figures, each beside its rival in the same run
+	@$(BIN)/python -m tests.benchmarks.against_postfix $(ARGS)
 
 check: $(READY_TO_TEST) ## Style, types, import rule, templates, compose file, lock file
 	@$(BIN)/ruff check .
