@@ -169,17 +169,15 @@ class Database:
         return Connection(raw)
 
 
-#: What a database raises that is away, that takes no writes just now, or that has not been migrated yet.
+#: What a database raises that is away, or takes no writes just now.
 UNUSABLE = (
     PoolTimeout,
     PoolClosed,
     psycopg.OperationalError,
     psycopg.InterfaceError,
     pg.ReadOnlySqlTransaction,
-    pg.UndefinedTable,
-    pg.UndefinedColumn,
-    pg.UndefinedObject,
 )
+#: The same, as it is met on a connection in use.
 Lost = UNUSABLE
 
 
