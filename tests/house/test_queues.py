@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from dispatcher import config
+from dispatcher import config, logs
 from dispatcher.cli import app
 from dispatcher.cli.parts import worker_command
 from dispatcher.embedded.parts import COMMANDS
@@ -92,9 +92,19 @@ def test_compose_has_no_secret_of_its_own_and_listens_on_this_machine_alone(comp
 
 
 def test_compose_sets_only_settings_that_are_read(compose: dict[str, Any]) -> None:
-    source = Path(config.__file__).read_text()
+    source = Path(config.__file__).read_text() + Path(logs.__file__).read_text()
 
     for service in compose["services"].values():
         for key in service.get("environment", {}):
             if key.startswith(config.PREFIX):
-                assert f'"{key.removeprefix(config.PREFIX)}"' in source, key
+                assert f'"{key.removeprefix(config.PREFIX)}"' in source or f'"{key}"' in source, key
+
+
+def test_compose_passes_on_every_setting_that_a_person_may_want_to_change(compose: dict[str, Any]) -> None:
+    web, worker = (compose["services"][name]["environment"] for name in ("web", "worker"))
+
+    for name in ("SMTP_URL", "PUBLIC_URL", "MAIL_FROM", "NEWSROOM", "NEWSROOM_ADDRESS", "ENV", "LOG", "LOG_LEVEL"):
+        key = config.PREFIX + name
+        assert web[key] == worker[key]
+        assert web[key].startswith(f"${{{key}:-"), key
+    assert web["DISPATCHER_DATABASE_POOL"].startswith("${DISPATCHER_DATABASE_POOL:-")
