@@ -98,10 +98,13 @@ install_with() { \
 endef
 
 define check_compose
-if docker compose version >/dev/null 2>&1; then \
+compose=; \
+if docker compose version >/dev/null 2>&1; then compose='docker compose'; \
+elif docker-compose version >/dev/null 2>&1; then compose=docker-compose; fi; \
+if [ -n "$$compose" ]; then \
   DISPATCHER_SECRET_KEY=for-the-check DISPATCHER_DATABASE_PASSWORD=for-the-check \
   DISPATCHER_PUBLIC_URL=https://alerts.example.org DISPATCHER_MAIL_FROM=alerts@example.org \
-    docker compose config --quiet && echo 'docker-compose.yml is well formed.'; \
+    $$compose config --quiet && echo 'docker-compose.yml is well formed.'; \
 else \
   echo 'docker compose is not here: only the tests look at docker-compose.yml.' >&2; \
 fi

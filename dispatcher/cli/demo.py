@@ -77,6 +77,8 @@ def demo(
         note("Starting PostgreSQL, Valkey, a mail catcher, the pages and the workers …")
         quiet = {"DISPATCHER_LOG_LEVEL": env.get("DISPATCHER_LOG_LEVEL", "warning")}
         with Box(directory, port, wipe=True, env=env, extra_env=quiet) as box:
+            if not as_json:
+                _print_places(box, story)
             reports = asyncio.run(_play(config.load(box.env), story, news, subscribers))
             well = all(report.candidates == subscribers == _accepted(report) for report in reports)
             stays = sys.stdout.isatty() and not exit_ and not as_json
@@ -85,7 +87,7 @@ def demo(
             else:
                 _print_reports(box, reports)
             if stays:
-                _print_places(box, story)
+                _print_next(box, story)
                 serve(box)
     raise typer.Exit(WELL if well else FAILED)
 
@@ -150,11 +152,15 @@ def _print_reports(box: Box, reports: list[BlastReport]) -> None:
 
 
 def _print_places(box: Box, story: SampleStory) -> None:
-    program = os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "dispatcher" else "dispatcher"
     say()
-    say(f"  What arrived      {box.url}/inbox")
+    say(f"  What arrives      {box.url}/inbox")
     say(f"  The story         {box.url}/s/{story.slug}")
     say(f"  The API           {box.url}/api/v1/docs")
+    say()
+
+
+def _print_next(box: Box, story: SampleStory) -> None:
+    program = os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "dispatcher" else "dispatcher"
     say()
     say("Try next, in another terminal:")
     say(f"  export DISPATCHER_DATA_DIR={box.data_dir}")

@@ -265,7 +265,9 @@ class Lane(asyncio.Protocol):
             self._next = following
             behind = self._expect_envelope(following)
         self._rider = bool(behind)
-        self._write(b"".join((flight.body, b".\r\n", behind)), TIMEOUT_BODY)
+        assert self._transport is not None  # noqa: S101
+        self.deadline = self._loop.time() + TIMEOUT_BODY
+        self._transport.writelines((flight.body, b".\r\n" + behind))  # not joined: that would copy every message
         flight.body = b""
 
     def _take(self) -> Flight | None:

@@ -63,7 +63,8 @@ ORDER BY u.seq DESC LIMIT %(limit)s;
 
 -- name: load_recipients
 -- The readers of a batch in its frozen order, with all that decides whether and how each is written to. `is_older`:
--- the ledger says nothing that is newer than the batch, so a batch of retries still owes this reader its try.
+-- the ledger says nothing that is newer than the batch, so a batch of retries still owes this reader its try. Each
+-- table is narrowed to the batch by itself: joined as a whole, the ledger of a large blast would be read again and again.
 SELECT ids.id, s.email, s.name, s.locale, s.timezone, f.confirmed_at,
        (f.subscriber_id IS NULL OR f.ended_at IS NOT NULL) AS has_left,
        x.reason AS suppressed_because,
@@ -71,10 +72,12 @@ SELECT ids.id, s.email, s.name, s.locale, s.timezone, f.confirmed_at,
        coalesce(d.recorded_at < %(since)s, true) AS is_older, f.cadence::text AS cadence,
        clock_timestamp() >= %(expires_at)s AS is_expired
 FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS ids (id, place)
-LEFT JOIN subscribers s ON s.id = ids.id
-LEFT JOIN subscriptions f ON f.story_id = %(story_id)s AND f.subscriber_id = ids.id
+LEFT JOIN (SELECT * FROM subscribers WHERE id = ANY (%(ids)s::bigint[])) s ON s.id = ids.id
+LEFT JOIN (SELECT * FROM subscriptions WHERE story_id = %(story_id)s AND subscriber_id = ANY (%(ids)s::bigint[])) f
+       ON f.subscriber_id = ids.id
 LEFT JOIN suppressions x ON x.address_hash = s.address_hash
-LEFT JOIN deliveries d ON d.blast_id = %(blast_id)s AND d.subscriber_id = ids.id
+LEFT JOIN (SELECT * FROM deliveries WHERE blast_id = %(blast_id)s AND subscriber_id = ANY (%(ids)s::bigint[])) d
+       ON d.subscriber_id = ids.id
 ORDER BY ids.place;
 
 -- name: find_letter
@@ -117,14 +120,11 @@ WHERE id = %(batch_id)s AND lease_token = %(token)s;
 
 -- name: note_received
 -- Readers of a batch who received the update: it is the newest they have.
-WITH reached AS (
-    SELECT f.subscriber_id FROM deliveries d JOIN subscriptions f USING (subscriber_id)
-    WHERE d.blast_id = %(blast_id)s AND d.subscriber_id = ANY (%(ids)s::bigint[]) AND d.state = 'accepted'
-      AND f.story_id = %(story_id)s AND f.last_seq < %(seq)s
-    ORDER BY f.subscriber_id FOR UPDATE OF f  -- in one order, so that two blasts of a story never wait in a circle
-)
-UPDATE subscriptions f SET last_seq = %(seq)s
-FROM reached WHERE f.story_id = %(story_id)s AND f.subscriber_id = reached.subscriber_id;
+UPDATE subscriptions SET last_seq = %(seq)s
+WHERE story_id = %(story_id)s AND subscriber_id = ANY (%(ids)s::bigint[]) AND last_seq < %(seq)s
+  AND subscriber_id IN (
+      SELECT subscriber_id FROM deliveries
+      WHERE blast_id = %(blast_id)s AND subscriber_id = ANY (%(ids)s::bigint[]) AND state = 'accepted');
 
 -- name: release_batch
 -- Give a batch back, unharmed: nobody crashed, so the claim does not count.
