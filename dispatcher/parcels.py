@@ -155,10 +155,7 @@ class Mail:
             recorded()
             return
         reader = self._reader
-        if outcome.fate is Fate.ACCEPTED:
-            settled = policy.accepted(reader.attempts, reader.in_doubt_count)
-        else:
-            settled = policy.settle(outcome, attempts=reader.attempts, in_doubt_count=reader.in_doubt_count)
+        settled = policy.settle(outcome, attempts=reader.attempts, in_doubt_count=reader.in_doubt_count)
 
         def written() -> None:
             batch.one_done()

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from dispatcher import db
+from dispatcher import db, stories
 from dispatcher.errors import Invalid, NotFound
-from dispatcher.model import Cadence, Story, StoryState
+from dispatcher.model import Cadence, Story
 
 #: In a link, this story number means all stories of the subscriber.
 ALL_STORIES = 0
@@ -35,7 +35,7 @@ async def story(database: db.Database, story_id: int) -> Story | None:
         return None
     async with database.connection() as connection:
         row = await connection.one("story_of_subscription", story_id=story_id)
-    return None if row is None else _story(row)
+    return None if row is None else stories.story_from(row)
 
 
 async def leave(database: db.Database, story_id: int, subscriber_id: int) -> None:
@@ -61,7 +61,7 @@ async def followed(database: db.Database, subscriber_id: int) -> list[Followed]:
         rows = await connection.all("followed_stories", subscriber_id=subscriber_id)
     return [
         Followed(
-            story=_story(row),
+            story=stories.story_from(row),
             cadence=Cadence(row["cadence"]),
             ended_at=row["ended_at"],
             successor_headline=row["successor_headline"] or "",
@@ -79,16 +79,3 @@ async def set_cadence(database: db.Database, story_id: int, subscriber_id: int, 
     async with database.transaction() as tx:
         if not await tx.execute("set_cadence", story_id=story_id, subscriber_id=subscriber_id, cadence=str(cadence)):
             raise NotFound("This story is not followed.", field="story")
-
-
-def _story(row: db.Row) -> Story:
-    return Story(
-        id=row["id"],
-        slug=row["slug"],
-        headline=row["headline"],
-        summary=row["summary"],
-        state=StoryState(row["state"]),
-        created_at=row["created_at"],
-        closed_at=row["closed_at"],
-        successor=row["successor"],
-    )

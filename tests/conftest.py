@@ -11,19 +11,14 @@ from dispatcher import db
 from dispatcher.embedded.postgres import Postgres
 from dispatcher.embedded.valkey import Valkey
 from tests.support.databases import fresh_database, make_template
-from tests.support.directories import service_directory
+from tests.support.directories import running, service_directory
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server. It does not wait for the disk: tests that cut its power start one of their own."""
-    with service_directory() as directory:
-        server = Postgres(directory / "postgres", fsync=False)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with service_directory() as directory, running(Postgres(directory / "postgres", fsync=False)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -49,13 +44,8 @@ async def database(database_url: str) -> AsyncIterator[db.Database]:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
     """A Valkey server."""
-    with service_directory() as directory:
-        server = Valkey(directory / "valkey")
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with service_directory() as directory, running(Valkey(directory / "valkey")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from dispatcher import db
 from dispatcher.embedded.postgres import Postgres
 from dispatcher.embedded.valkey import Valkey
 from tests.support.databases import fresh_database, make_template
-from tests.support.directories import service_directory
+from tests.support.directories import running, service_directory
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,8 @@ def scale() -> Scale:
 @pytest.fixture(scope="module")
 def disk_postgres() -> Iterator[Postgres]:
     """A PostgreSQL server that waits for the disk."""
-    with service_directory() as directory:
-        server = Postgres(directory / "postgres")
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with service_directory() as directory, running(Postgres(directory / "postgres")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +66,5 @@ async def disk_database(disk_database_url: str) -> AsyncIterator[db.Database]:
 @pytest.fixture
 def own_valkey() -> Iterator[Valkey]:
     """A Valkey server of the test's own, which may be emptied and killed."""
-    with service_directory() as directory:
-        server = Valkey(directory / "valkey")
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with service_directory() as directory, running(Valkey(directory / "valkey")) as server:
+        yield server

@@ -7,6 +7,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+
+class Server(Protocol):
+    """Whatever starts and stops."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Server)
 
 
 @contextmanager
@@ -21,3 +33,13 @@ def service_directory() -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory)
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    """A server that is started, and stopped afterwards."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
