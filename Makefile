@@ -22,8 +22,8 @@ up: $(READY) ## Everything on this machine, until Ctrl-C
 
 
 ##@ Work on it
-test: $(READY_TO_TEST) ## The tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY_TO_TEST) ## The tests, three at a time
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 chaos: $(READY_TO_TEST) ## The long tests that kill and flush real processes
 	@DISPATCHER_CHAOS=long $(BIN)/python -m pytest -m chaos $(ARGS)

@@ -11,7 +11,8 @@ CREATE TYPE delivery_state AS ENUM (
     'accepted', 'deferred', 'failed', 'in_doubt', 'suppressed', 'capped', 'expired', 'superseded', 'withdrawn'
 );
 
--- A developing story that readers follow.
+-- A developing story that readers follow. `in_doubt`: whether a message without an answer is sent again; null: as the
+-- installation does.
 CREATE TABLE stories (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     slug text NOT NULL UNIQUE CHECK (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND length(slug) <= 80),
@@ -21,6 +22,7 @@ CREATE TABLE stories (
     successor_id bigint REFERENCES stories,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     closed_at timestamptz,
+    in_doubt text CHECK (in_doubt IN ('resend', 'hold')),
     CHECK ((state = 'closed') = (closed_at IS NOT NULL))
 );
 
@@ -152,3 +154,85 @@ CREATE TABLE api_tokens (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     revoked_at timestamptz
 );
+
+-- Letters that could not be made, so that a broken template stops its own readers and nobody waits for it for ever.
+CREATE TABLE letter_failures (
+    blast_id bigint NOT NULL REFERENCES blasts ON DELETE CASCADE,
+    variant text NOT NULL,
+    failures smallint NOT NULL,
+    reason text NOT NULL,
+    failed_at timestamptz NOT NULL,
+    PRIMARY KEY (blast_id, variant)
+);
+
+-- Relays that some worker's circuit is open for: all workers together make one probe at a time.
+CREATE TABLE relays (
+    name text PRIMARY KEY,
+    probe_at timestamptz NOT NULL
+);
+
+-- How each worker process finds each relay, as it last said. Rows of workers that are gone are removed.
+CREATE TABLE relay_reports (
+    worker integer NOT NULL,
+    relay text NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    circuit text NOT NULL CHECK (circuit IN ('closed', 'open', 'half_open')),
+    reason text NOT NULL,
+    since timestamptz NOT NULL,
+    lanes integer NOT NULL,
+    busy integer NOT NULL,
+    overdue integer NOT NULL,
+    reported_at timestamptz NOT NULL,
+    PRIMARY KEY (worker, relay)
+);
+
+-- What an operator has to know: something that is not well, from when to when, in words.
+CREATE TABLE incidents (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL,
+    subject text NOT NULL,
+    text text NOT NULL,
+    opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    closed_at timestamptz
+);
+CREATE UNIQUE INDEX incidents_open ON incidents (kind, subject) WHERE closed_at IS NULL;
+
+-- What became of a blast that is done, counted once, so that nobody has to count its ledger again.
+-- `buckets`: acceptances by the time they took; null for every other state.
+CREATE TABLE tallies (
+    blast_id bigint NOT NULL REFERENCES blasts ON DELETE CASCADE,
+    relay text NOT NULL,
+    state delivery_state NOT NULL,
+    count bigint NOT NULL,
+    buckets bigint[],
+    seconds double precision,
+    PRIMARY KEY (blast_id, relay, state)
+);
+
+-- Workers listen on the channel `dispatcher`: they hear within milliseconds what they must not go on doing.
+CREATE FUNCTION tell_blast() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('dispatcher', 'blast:' || NEW.id || ':' || NEW.state);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER blasts_tell AFTER INSERT OR UPDATE OF state ON blasts
+    FOR EACH ROW WHEN (NEW.state <> 'done') EXECUTE FUNCTION tell_blast();
+
+CREATE FUNCTION tell_left() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('dispatcher', 'left:' || OLD.subscriber_id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER subscriptions_tell_ended AFTER UPDATE OF ended_at ON subscriptions
+    FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION tell_left();
+CREATE TRIGGER subscriptions_tell_gone AFTER DELETE ON subscriptions
+    FOR EACH ROW WHEN (OLD.ended_at IS NULL) EXECUTE FUNCTION tell_left();
+
+CREATE FUNCTION tell_suppressed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('dispatcher', 'left:' || id) FROM subscribers WHERE address_hash = NEW.address_hash;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER suppressions_tell AFTER INSERT ON suppressions
+    FOR EACH ROW EXECUTE FUNCTION tell_suppressed();
