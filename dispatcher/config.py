@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from dispatcher.errors import Misconfigured
+from dispatcher.model import InDoubt
 
 PREFIX = "DISPATCHER_"
 DEFAULT_LANES = 10
@@ -29,7 +30,7 @@ MIN_SECRET = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RelaySettings:
-    """Where and how to hand mail to one relay, parsed from `smtp://user:pass@host:port?starttls=…&lanes=10`."""
+    """Where and how to hand mail to one relay, parsed from `smtp://user:pass@host:port?starttls=…&lanes=10&weight=2`."""
 
     host: str
     port: int
@@ -38,6 +39,9 @@ class RelaySettings:
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     lanes: int = DEFAULT_LANES  #: connections that one worker process keeps open at most
+    weight: int = 1  #: its share of the mail beside the other relays', in lanes; 0: only while no other takes mail
+    rate: float = 0.0  #: messages per second at most, over all processes; 0: no limit
+    per_connection: int = 0  #: messages at most before a connection is renewed; 0: no limit
 
     @property
     def name(self) -> str:
@@ -60,11 +64,11 @@ class RelaySettings:
                 field="SMTP_URL",
             )
         options = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        unknown = options.keys() - {"starttls", "lanes"}
+        unknown = options.keys() - {"starttls", "lanes", "weight", "rate", "per_connection"}
         if unknown:
             raise Misconfigured(
                 f"{where} has an unknown option: {', '.join(sorted(unknown))}.",
-                remedy="Known are starttls=auto|require|never and lanes=1…200.",
+                remedy="Known are starttls=auto|require|never, lanes, weight, rate and per_connection.",
                 field="SMTP_URL",
             )
         starttls = {"true": "require", "1": "require", "false": "never", "0": "never"}.get(
@@ -72,9 +76,6 @@ class RelaySettings:
         )
         if starttls not in ("auto", "require", "never"):
             raise Misconfigured(f"{where}: starttls is auto, require or never.", field="SMTP_URL")
-        lanes = options.get("lanes", str(DEFAULT_LANES))
-        if not lanes.isdecimal() or not 1 <= int(lanes) <= 200:
-            raise Misconfigured(f"{where}: lanes is a whole number from 1 to 200.", field="SMTP_URL")
         tls = parts.scheme == "smtps"
         return cls(
             host=parts.hostname,
@@ -83,8 +84,35 @@ class RelaySettings:
             starttls=starttls,
             username=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
-            lanes=int(lanes),
+            lanes=_number(options, "lanes", DEFAULT_LANES, 1, 200),
+            weight=_number(options, "weight", 1, 0, 100),
+            rate=_rate(options.get("rate", "0")),
+            per_connection=_number(options, "per_connection", 0, 0, 1_000_000),
         )
+
+
+def _number(options: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    value = options.get(name, str(default))
+    if not (value.isascii() and value.isdecimal()) or not low <= int(value) <= high:
+        raise Misconfigured(
+            f"{PREFIX}SMTP_URL: {name} is a whole number from {low} to {high}, not {value[:20]!r}.", field="SMTP_URL"
+        )
+    return int(value)
+
+
+def _rate(value: str) -> float:
+    """Messages per second; 0 where there is no limit."""
+    try:
+        rate = float(value)
+    except ValueError:
+        rate = -1.0
+    if not (rate == 0 or 0.01 <= rate <= 100_000):
+        raise Misconfigured(
+            f"{PREFIX}SMTP_URL: rate is messages per second, from 0.01 to 100000, not {value[:20]!r}.",
+            remedy="Leave it out for no limit.",
+            field="SMTP_URL",
+        )
+    return rate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +137,7 @@ class Settings:
     newsroom: Newsroom = Newsroom()
     inbox_dir: Path | None = None  #: the embedded mail catcher's Maildir; None where a real relay is set
     database_pool: int = 8
+    in_doubt: InDoubt = InDoubt.RESEND  #: for messages without an answer, where their story does not say
     development: bool = False
 
     @property
@@ -185,6 +214,7 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         ),
         inbox_dir=Path(values["INBOX_DIR"]) if values.get("INBOX_DIR") else None,
         database_pool=_count("DATABASE_POOL", values.get("DATABASE_POOL", "8"), 2, 100),
+        in_doubt=_in_doubt(values.get("IN_DOUBT", str(InDoubt.RESEND))),
         development=development,
     )
 
@@ -212,7 +242,17 @@ def _broker_url(value: str) -> str:
 
 
 def _relays(value: str) -> tuple[RelaySettings, ...]:
-    return tuple(RelaySettings.parse(url) for url in value.split())
+    relays = tuple(RelaySettings.parse(url) for url in value.split())
+    names = [relay.name for relay in relays]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise Misconfigured(f"{PREFIX}SMTP_URL names {', '.join(sorted(twice))} more than once.", field="SMTP_URL")
+    if not any(relay.weight for relay in relays):
+        raise Misconfigured(
+            f"{PREFIX}SMTP_URL gives every relay the weight 0: no mail would ever go out.",
+            remedy="Leave `weight` out, or give one relay at least 1; 0 means: only while no other takes mail.",
+            field="SMTP_URL",
+        )
+    return relays
 
 
 def _public_url(value: str) -> str:
@@ -260,6 +300,17 @@ def _one_line(name: str, value: str) -> str:
     if re.search(r"[\x00-\x1f\x7f]", value) or len(value) > 200:
         raise Misconfigured(f"{PREFIX}{name} must be one line of at most 200 characters.", field=name)
     return value
+
+
+def _in_doubt(value: str) -> InDoubt:
+    try:
+        return InDoubt(value)
+    except ValueError:
+        raise Misconfigured(
+            f"{PREFIX}IN_DOUBT is {' or '.join(InDoubt)}.",
+            remedy="`resend` sends a message without an answer again; `hold` leaves it to a person.",
+            field="IN_DOUBT",
+        ) from None
 
 
 def _count(name: str, value: str, low: int, high: int) -> int:

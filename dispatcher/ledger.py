@@ -42,6 +42,7 @@ class Entry:
     relay: str
     reply: str
     recorded: Callable[[], None]  #: called once the row is committed
+    bad_address: bool = False  #: the relay says that there is no such address: never write to it again
 
 
 class Ledger:
@@ -102,6 +103,8 @@ class Ledger:
                 continue
             group = self._waiting[:MOST_ROWS]
             await record.run(_values(group))
+            if bad := [entry for entry in group if entry.bad_address]:
+                await self._suppress(bad)
             # Only now: had the connection been lost, the same group would be written again; that changes nothing.
             del self._waiting[: len(group)]
             self.commits += 1
@@ -111,6 +114,14 @@ class Ledger:
                     entry.recorded()
                 except Exception:
                     log.exception("a lane failed", blast=entry.blast_id, subscriber=entry.subscriber_id)
+
+    async def _suppress(self, bad: list[Entry]) -> None:
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                "suppress_bad_addresses",
+                ids=[entry.subscriber_id for entry in bad],
+                reasons=[f"no such address ({entry.reply.partition(' ')[0]})" for entry in bad],
+            )
 
     async def _trouble(self, why: str) -> None:
         self.trouble = why

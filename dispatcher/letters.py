@@ -8,20 +8,39 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+import structlog
+
 from dispatcher import db, policy
 from dispatcher.channels.email.letter import Letter
 from dispatcher.config import Settings
-from dispatcher.model import Cadence, Importance, Kind, Story, StoryState, Update
+from dispatcher.model import Cadence, Importance, InDoubt, Kind, Story, StoryState, Update
 from dispatcher.rendering.letters import MAX_EARLIER, Past, UpdateView, render_update
+from dispatcher.rendering.press import LetterImpossible, Press
+from dispatcher.rendering.pressroom import explain
 from dispatcher.rendering.wording import wish
+
+log = structlog.get_logger()
 
 #: Blasts and letters that a worker keeps in memory: a letter of 20 KB takes about 50.
 MOST_BLASTS = 32
 MOST_LETTERS = 256
 MOST_WISHES = 4096
+#: Seconds during which no worker tries again to make a letter that could not be made.
+REST = 10.0
+#: After so many failures a letter counts as impossible, until somebody has its failures forgotten.
+MOST_FAILURES = 3
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class LetterFailed(Exception):
+    """A letter could not be made: `reason` is a sentence for editors, `final` says that nobody will try any more."""
+
+    def __init__(self, reason: str, *, final: bool) -> None:
+        self.reason = reason
+        self.final = final
+        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +56,14 @@ class Content:
 class Letters:
     """The letters of one worker process: from memory, else from the database, else compiled and kept there."""
 
-    def __init__(self, settings: Settings, database: db.Database) -> None:
+    def __init__(self, settings: Settings, database: db.Database, press: Press | None = None) -> None:
+        """With a `press`, letters are made in it, within its limits; without one in a thread, without any."""
         self._settings = settings
         self._database = database
+        self._press = press
         self._contents: OrderedDict[int, Content] = OrderedDict()
         self._letters: OrderedDict[tuple[int, str], Letter] = OrderedDict()
+        self._making: dict[tuple[int, str], asyncio.Lock] = {}
         self._wishes: dict[tuple[object, ...], str] = {}
 
     async def content(self, blast_id: int) -> Content:
@@ -60,20 +82,58 @@ class Letters:
         return content
 
     async def letter(self, blast_id: int, content: Content, locale: str, timezone: str) -> Letter:
-        """The letter for readers of one language in one time zone."""
-        variant = f"{locale}/{timezone}"
-        if (known := self._letters.get((blast_id, variant))) is not None:
+        """The letter for readers of one language in one time zone.
+
+        Raises `LetterFailed` if it cannot be made now, `PressUnavailable` if there is nobody to make it, and `Invalid`
+        if the database holds one that this version cannot read.
+        """
+        key = (blast_id, f"{locale}/{timezone}")
+        if (known := self._letters.get(key)) is not None:
             return known
+        async with self._making.setdefault(key, asyncio.Lock()):
+            try:
+                if (known := self._letters.get(key)) is None:
+                    kept = await self._find(*key) or await self._make(*key, content.view, locale, timezone)
+                    known = Letter.loads(kept)
+                    _keep(self._letters, key, known, MOST_LETTERS)
+            finally:
+                self._making.pop(key, None)
+        return known
+
+    async def _find(self, blast_id: int, variant: str) -> bytes | None:
+        """The letter as the database holds it, if it does; `LetterFailed` if it is not to be tried now."""
         async with self._database.connection() as connection:
-            kept = await connection.value("find_letter", blast_id=blast_id, variant=variant)
-        if kept is None:
-            made = await asyncio.to_thread(render_update, content.view, locale=locale, timezone=timezone)
+            row = await connection.one("find_letter", blast_id=blast_id, variant=variant, rest=REST)
+        assert row is not None  # noqa: S101  # it joins what there is to what was asked
+        if row["letter"] is not None:
+            return bytes(row["letter"])
+        if row["rests"] or row["failures"] >= MOST_FAILURES:
+            raise _failed(variant, row["reason"], row["failures"])
+        return None
+
+    async def _make(self, blast_id: int, variant: str, view: UpdateView, locale: str, timezone: str) -> bytes:
+        try:
+            made = await self._render(view, locale, timezone)
+        except LetterImpossible as error:
             async with self._database.connection() as connection:
-                await connection.execute("keep_letter", blast_id=blast_id, variant=variant, letter=made.dumps())
-                kept = await connection.value("find_letter", blast_id=blast_id, variant=variant)
-        letter = Letter.loads(bytes(kept))
-        _keep(self._letters, (blast_id, variant), letter, MOST_LETTERS)
-        return letter
+                failures = await connection.value(
+                    "note_letter_failure", blast_id=blast_id, variant=variant, reason=error.reason, rest=REST
+                )
+            log.error("letter cannot be made", blast=blast_id, variant=variant, reason=error.reason, failures=failures)
+            raise _failed(variant, error.reason, failures) from error
+        async with self._database.connection() as connection:
+            if await connection.execute("keep_letter", blast_id=blast_id, variant=variant, letter=made):
+                return made
+        return await self._find(blast_id, variant) or made
+
+    async def _render(self, view: UpdateView, locale: str, timezone: str) -> bytes:
+        if self._press is not None:
+            return await self._press.render(view, locale=locale, timezone=timezone)
+        try:
+            letter = await asyncio.to_thread(render_update, view, locale=locale, timezone=timezone)
+        except Exception as error:
+            raise LetterImpossible(explain(error)) from error
+        return letter.dumps()
 
     def wish(self, cadence: str, confirmed_at: datetime | None, locale: str, timezone: str) -> str:
         """What the reader asked for, in words. Readers who confirmed on one day share them."""
@@ -107,6 +167,7 @@ class Letters:
             summary=row["story_summary"],
             state=StoryState(row["story_state"]),
             created_at=row["story_created_at"],
+            in_doubt=None if row["in_doubt"] is None else InDoubt(row["in_doubt"]),
         )
         view = UpdateView(
             newsroom=self._settings.newsroom,
@@ -119,6 +180,15 @@ class Letters:
             earlier_count=row["seq"] - 1,
         )
         return Content(row["story_id"], update, view, policy.expires_at(update.published_at, update.expires_at))
+
+
+async def forget_failures(tx: db.Connection, blast_id: int) -> None:
+    """Have the letters of a blast that could not be made tried again, as often as the first time."""
+    await tx.execute("forget_letter_failures", blast_id=blast_id)
+
+
+def _failed(variant: str, reason: str, failures: int) -> LetterFailed:
+    return LetterFailed(f"the letter for {variant} cannot be made: {reason}", final=failures >= MOST_FAILURES)
 
 
 def _corrected(row: db.Row) -> Past | None:

@@ -61,6 +61,13 @@ class DeliveryState(enum.StrEnum):
     WITHDRAWN = "withdrawn"  #: the subscriber left after the audience was frozen
 
 
+class InDoubt(enum.StrEnum):
+    """What becomes of a message whose last byte went out without an answer."""
+
+    RESEND = "resend"  #: it is sent again, with the same Message-ID: nobody is lost, somebody may get it twice
+    HOLD = "hold"  #: it is left to a person: nobody gets it twice, somebody may be lost
+
+
 class Urgency(enum.IntEnum):
     """The order in which batches are claimed: the smallest goes first."""
 
@@ -95,6 +102,7 @@ class Story:
     closed_at: datetime | None = None
     successor: str | None = None  #: slug of the story that goes on where this one ended
     followers: int | None = None  #: confirmed subscriptions; None where it was not asked for
+    in_doubt: InDoubt | None = None  #: for messages without an answer; None: as the installation does
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +160,61 @@ class Recipient:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Steered:
+    """The answer to pausing, resuming or cancelling a blast."""
+
+    blast_id: int
+    state: BlastState
+    changed: bool  #: False if it was so already
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retried:
+    """The answer to trying readers again who were not reached."""
+
+    blast_id: int
+    state: BlastState
+    count: int  #: readers who are tried again, or would be in a dry run
+    left_out: int  #: readers of the selection who left or are suppressed: they are never written to
+    dry_run: bool = False
+
+    def as_json(self) -> dict[str, object]:
+        """The public form of `blast retry --json` and `POST /api/v1/blasts/{id}/retry`, but for the blast itself."""
+        return {"retried": self.count, "left_out": self.left_out, "dry_run": self.dry_run}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedBlast:
+    """A blast in a list. Its readers are not counted there: that takes long for a large one."""
+
+    id: int
+    channel: ChannelName
+    state: BlastState
+    story: str
+    seq: int
+    headline: str
+    published_at: datetime
+    candidates: int | None  #: None until the audience is frozen
+    steered_by: str | None = None
+    steered_at: datetime | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """The public form of `blast list --json` and `GET /api/v1/blasts`."""
+        return {
+            "id": self.id,
+            "channel": str(self.channel),
+            "state": str(self.state),
+            "story": self.story,
+            "seq": self.seq,
+            "headline": self.headline,
+            "published_at": self.published_at.isoformat(),
+            "candidates": self.candidates or 0,
+            "steered_by": self.steered_by,
+            "steered_at": None if self.steered_at is None else self.steered_at.isoformat(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BlastReport:
     """A blast in numbers. `candidates` is always `waiting` plus the sum of `states`.
 
@@ -174,6 +237,8 @@ class BlastReport:
     last_ms: float | None = None
     reasons: tuple[tuple[str, int], ...] = ()  #: why readers were not reached, most frequent first
     holding: str = ""  #: why the blast stands still, if it does
+    steered_by: str | None = None  #: who paused, resumed, cancelled or retried it last
+    steered_at: datetime | None = None
 
     @property
     def waiting(self) -> int:
@@ -213,4 +278,6 @@ class BlastReport:
             "per_second": None if self.per_second is None else round(self.per_second, 1),
             "reasons": [{"reason": reason, "count": count} for reason, count in self.reasons],
             "holding": self.holding,
+            "steered_by": self.steered_by,
+            "steered_at": None if self.steered_at is None else self.steered_at.isoformat(),
         }

@@ -6,16 +6,19 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from dispatcher import db, policy
 from dispatcher.addresses import needs_utf8
 from dispatcher.channels import Fate, Outcome
 from dispatcher.channels.email.letter import Letter, Values
-from dispatcher.ledger import Entry, Ledger
-from dispatcher.model import DeliveryState
+from dispatcher.ledger import Entry
+from dispatcher.model import DeliveryState, InDoubt
 
 #: A batch on which so many workers have died is claimed only by a worker that holds nothing else.
 SUSPECT = 2
+#: Seconds after a lane has given up waiting for an answer before its reader is written to again.
+OVERDUE_MARGIN = 60.0
 LEFT = "left after the audience was frozen"
 
 
@@ -26,6 +29,8 @@ class Batch:
         self.id: int = row["id"]
         self.blast_id: int = row["blast_id"]
         self.urgency: int = row["urgency"]
+        self.story_id = 0  #: known once it is loaded
+        self.seq = 0
         self.subscriber_ids: list[int] = row["subscriber_ids"]
         self.retry: bool = row["retry"]
         self.created_at: datetime = row["created_at"]
@@ -33,12 +38,21 @@ class Batch:
         self.token: int = row["lease_token"]
         self.deadline = deadline  #: on the monotonic clock: after it, start no message of this batch
         self.lost = False
+        self.called_back = False  #: the desk has paused or cancelled its blast
+        self.left: set[int] = set()  #: readers who may have left since they were loaded: look again
+        self.expires_at = float("inf")  #: on the monotonic clock: when its update expires
+        self.in_doubt = InDoubt.RESEND  #: what becomes of a message without an answer
         self.unsent = 0
         self.reason = ""
-        self.pause: float | None = None  #: seconds before it is claimed again, if it has to be
+        self.pause = 0.0  #: seconds before it is claimed again, if it has to be
         self.loaded = asyncio.Event()
         self.finished = asyncio.Event()
         self._open = 0
+
+    @property
+    def is_stopped(self) -> bool:
+        """True if no message of this batch may be started any more."""
+        return self.lost or self.called_back or time.monotonic() >= self.deadline
 
     def expect(self, outcomes: int) -> None:
         """So many outcomes are to come; the batch is finished when they are all in the ledger."""
@@ -107,8 +121,11 @@ class Reader:
     def variant(self) -> str:
         return f"{self.locale}/{self.timezone}"
 
-    def skipped(self) -> tuple[DeliveryState, str] | None:
-        """Why this reader is not written to, if so. Who may have been reached already stays in doubt."""
+    def skipped(self, in_doubt: InDoubt) -> tuple[DeliveryState, str] | None:
+        """Why this reader is not written to, if so. Who may have been reached already stays in doubt.
+
+        A person who has them tried again sets `attempts` to 0, and that counts for more than the rules.
+        """
         if self.email is None or self.has_left:
             return DeliveryState.WITHDRAWN, LEFT
         if self.suppressed_because is not None:
@@ -117,64 +134,109 @@ class Reader:
             if self.in_doubt_count:
                 return DeliveryState.IN_DOUBT, "expired before the relay could be asked again"
             return DeliveryState.EXPIRED, "the update expired before a relay took it"
+        if self.attempts and not policy.may_resend(self.in_doubt_count, in_doubt):
+            return DeliveryState.IN_DOUBT, "nobody knows whether it arrived; held until a person decides"
         return None
 
 
 class Mail:
     """A `Parcel`: one reader's mail on its way."""
 
-    __slots__ = ("_batch", "_ledger", "_letter", "_reader", "_values", "address", "needs_utf8", "return_path",
+    __slots__ = ("_batch", "_desk", "_is_overdue", "_letter", "_reader", "address", "needs_utf8", "return_path",
                  "returns", "urgency")  # fmt: skip
 
-    def __init__(
-        self, ledger: Ledger, batch: Batch, reader: Reader, return_path: str, letter: Letter, values: Values
-    ) -> None:
-        self._ledger = ledger
+    def __init__(self, desk: Desk, batch: Batch, reader: Reader, return_path: str, letter: Letter) -> None:
+        self._desk = desk
         self._batch = batch
         self._reader = reader
         self._letter = letter
-        self._values = values
+        self._is_overdue = False
         self.urgency = batch.urgency
         self.returns = 0
         self.return_path = return_path
-        self.address = values.address
-        self.needs_utf8 = needs_utf8(values.address)
+        self.address = reader.email or ""
+        self.needs_utf8 = needs_utf8(self.address)
 
     def wanted(self) -> bool:
-        return not self._batch.lost and time.monotonic() < self._batch.deadline
+        batch = self._batch
+        return not batch.is_stopped and (not batch.left or self._reader.id not in batch.left)
 
     def message(self, *, eight_bit: bool) -> bytes:
-        return self._letter.splice(self._values, eight_bit=eight_bit)
+        return self._letter.splice(self._desk.values(self._batch, self._reader), eight_bit=eight_bit)
 
     def settle(self, outcome: Outcome, recorded: Callable[[], None]) -> None:
-        batch = self._batch
+        batch, reader = self._batch, self._reader
         if outcome.fate is Fate.UNSENT:
             batch.unsent += 1
             batch.reason = batch.reason or outcome.reply
+            batch.pause = max(batch.pause, outcome.wait)
             batch.one_done()
             recorded()
             return
-        reader = self._reader
-        settled = policy.settle(outcome, attempts=reader.attempts, in_doubt_count=reader.in_doubt_count)
+        if not self._is_overdue:
 
-        def written() -> None:
-            batch.one_done()
-            recorded()
+            def written() -> None:
+                batch.one_done()
+                recorded()
 
-        self._ledger.put(
-            Entry(
-                batch.blast_id,
-                reader.id,
-                settled.state,
-                settled.attempts,
-                settled.in_doubt_count,
-                settled.retry_in,
-                outcome.code,
-                outcome.relay,
-                outcome.reply,
-                written,
-            )
+        elif outcome.fate is Fate.ACCEPTED:
+
+            def written() -> None:
+                self._desk.received_late(batch, reader)
+                recorded()
+
+        else:
+            written = recorded
+        self._desk.record(self._entry(outcome, None, written))
+
+    def overdue(self, patience: float) -> None:
+        """Until the answer comes the ledger says "in doubt", and tries again long after nobody waits for it."""
+        self._is_overdue = True
+        outcome = Outcome(Fate.IN_DOUBT, None, "the last byte went out and the relay has not answered yet")
+        self._desk.record(self._entry(outcome, patience + OVERDUE_MARGIN, self._batch.one_done))
+
+    def _entry(self, outcome: Outcome, retry_in: float | None, written: Callable[[], None]) -> Entry:
+        batch, reader = self._batch, self._reader
+        if outcome.fate is Fate.ACCEPTED:
+            settled = policy.accepted(reader.attempts, reader.in_doubt_count)
+        else:
+            settled = self._settled(outcome)
+        return Entry(
+            batch.blast_id,
+            reader.id,
+            settled.state,
+            settled.attempts,
+            settled.in_doubt_count,
+            settled.retry_in if retry_in is None else retry_in,
+            outcome.code,
+            outcome.relay,
+            outcome.reply,
+            written,
+            outcome.bad_address,
         )
+
+    def _settled(self, outcome: Outcome) -> policy.Settlement:
+        batch, reader = self._batch, self._reader
+        return policy.settle(
+            outcome,
+            attempts=reader.attempts,
+            in_doubt_count=reader.in_doubt_count,
+            expires_in=batch.expires_at - time.monotonic(),
+            in_doubt=batch.in_doubt,
+        )
+
+
+class Desk(Protocol):
+    """What a mail needs of the worker that sends it."""
+
+    def values(self, batch: Batch, reader: Reader) -> Values:
+        """What fills the slots of the reader's letter."""
+
+    def record(self, entry: Entry) -> None:
+        """Write an entry down with the next commit."""
+
+    def received_late(self, batch: Batch, reader: Reader) -> None:
+        """The relay accepted the mail when nobody waited for it any more."""
 
 
 def entry_of(batch: Batch, reader: Reader, state: DeliveryState, why: str) -> Entry:

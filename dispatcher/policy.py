@@ -8,7 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 from dispatcher.channels import Fate, Outcome
-from dispatcher.model import DeliveryState
+from dispatcher.model import DeliveryState, InDoubt
 
 #: Seconds to the next try after the first, second, … refusal for now (4xx); then the last again.
 RETRY_AFTER = (60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0)
@@ -17,6 +17,8 @@ JITTER = 0.25
 MOST_DOUBTS = 2
 #: An update that does not say when it expires is no alert any more after this time.
 DEFAULT_EXPIRY = timedelta(hours=6)
+#: A reader whose mail is refused by policy (5.7.x) while others' is not is given up after so many tries.
+MOST_REFUSALS = 3
 
 
 class Settlement(NamedTuple):
@@ -28,30 +30,48 @@ class Settlement(NamedTuple):
     retry_in: float | None  #: seconds from now; None: not again
 
 
-def settle(outcome: Outcome, *, attempts: int, in_doubt_count: int, chance: float | None = None) -> Settlement:
+def settle(
+    outcome: Outcome,
+    *,
+    attempts: int,
+    in_doubt_count: int,
+    expires_in: float,
+    in_doubt: InDoubt = InDoubt.RESEND,
+    chance: float | None = None,
+) -> Settlement:
     """Turn an outcome into a state and the time of the next try.
 
-    `attempts` and `in_doubt_count` are those before this outcome. `chance`, 0 to 1, places the jitter of ±25 %.
+    `attempts` and `in_doubt_count` are those before this outcome. A try that would come after the update has expired,
+    in `expires_in` seconds, comes just then, to say so. `chance`, 0 to 1, places the jitter of ±25 %.
     """
     tries = attempts + 1
     if outcome.fate is Fate.ACCEPTED:
         return accepted(attempts, in_doubt_count)
     chance = random.random() if chance is None else chance  # noqa: S311
     pause = RETRY_AFTER[min(tries, len(RETRY_AFTER)) - 1] * (1 - JITTER + 2 * JITTER * chance)
+    pause = min(pause, max(0.0, expires_in))
     match outcome.fate:
         case Fate.FAILED:
             return Settlement(DeliveryState.FAILED, tries, in_doubt_count, None)
-        case Fate.DEFERRED if in_doubt_count:
+        case Fate.REFUSED if tries >= MOST_REFUSALS and not in_doubt_count:
+            return Settlement(DeliveryState.FAILED, tries, in_doubt_count, None)
+        case Fate.DEFERRED | Fate.REFUSED if in_doubt_count:
             # The relay may have taken the earlier try: to say only "deferred" would forget that.
             return Settlement(DeliveryState.IN_DOUBT, tries, in_doubt_count, pause)
-        case Fate.DEFERRED:
+        case Fate.DEFERRED | Fate.REFUSED:
             return Settlement(DeliveryState.DEFERRED, tries, in_doubt_count, pause)
         case Fate.IN_DOUBT:
             doubts = in_doubt_count + 1
-            again = pause if doubts <= MOST_DOUBTS else None
-            return Settlement(DeliveryState.IN_DOUBT, tries, doubts, again)
+            return Settlement(
+                DeliveryState.IN_DOUBT, tries, doubts, pause if may_resend(doubts, in_doubt) else None
+            )
         case Fate.UNSENT:
             raise ValueError("an unsent parcel has nothing to settle")
+
+
+def may_resend(in_doubt_count: int, in_doubt: InDoubt) -> bool:
+    """May a reader be written to again of whom it is so often not known whether the message arrived?"""
+    return not in_doubt_count or (in_doubt is InDoubt.RESEND and in_doubt_count <= MOST_DOUBTS)
 
 
 @cache

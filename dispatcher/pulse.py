@@ -34,8 +34,9 @@ class Pulse:
         database: db.Database,
         held: Callable[[], Sequence[int]],
         renewed: Callable[[Sequence[int], set[int], float], None],
+        heard: Callable[[str], None],
     ) -> None:
-        """`held` says which lease tokens to renew.
+        """`held` says which lease tokens to renew; `heard` is told every piece of news for all workers.
 
         `renewed(asked, kept, since)` is told which of them are still ours, and from what moment on the
         monotonic clock they count anew.
@@ -43,6 +44,7 @@ class Pulse:
         self._database = database
         self._held = held
         self._renewed = renewed
+        self._heard = heard
         self._task: asyncio.Task[None] | None = None
         self.worker: int | None = None  #: this worker's number while it is known to be alive; claim nothing without
 
@@ -76,6 +78,7 @@ class Pulse:
             await asyncio.sleep(RECONNECT)
 
     async def _beat(self, connection: db.Connection) -> None:
+        await connection.execute("listen")
         worker = int(await connection.value("new_worker"))
         await connection.execute("be_alive", **{"class": ALIVE, "worker": worker})
         self.worker = worker
@@ -85,4 +88,4 @@ class Pulse:
                 since = time.monotonic()
                 rows = await connection.all("renew_leases", lease=LEASE, tokens=tokens)
                 self._renewed(tokens, {row["lease_token"] for row in rows}, since)
-            await connection.stay(RENEW_EVERY)
+            await connection.stay(RENEW_EVERY, self._heard)

@@ -6,7 +6,7 @@ import asyncio
 
 from dispatcher import db
 from dispatcher.errors import DatabaseUnavailable, NotFound, Unavailable
-from dispatcher.model import BlastReport, BlastState, ChannelName, DeliveryState
+from dispatcher.model import BlastReport, BlastState, ChannelName, DeliveryState, ListedBlast
 
 
 async def blast(database: db.Database, blast_id: int) -> BlastReport:
@@ -15,7 +15,9 @@ async def blast(database: db.Database, blast_id: int) -> BlastReport:
         await tx.execute("one_snapshot")
         row = await tx.one("blast_head", blast_id=blast_id)
         if row is None:
-            raise NotFound(f"There is no blast {blast_id}.", field="blast")
+            raise NotFound(
+                f"There is no blast {blast_id}.", remedy="`dispatcher blast list` shows which there are.", field="blast"
+            )
         counts = await tx.all("blast_states", blast_id=blast_id)
         times = await tx.one("blast_times", blast_id=blast_id, published_at=row["published_at"]) or {}
         reasons = await tx.all("blast_reasons", blast_id=blast_id)
@@ -31,15 +33,31 @@ async def blast(database: db.Database, blast_id: int) -> BlastReport:
         states={DeliveryState(each["state"]): each["count"] for each in counts},
         reasons=tuple((each["reason"], each["count"]) for each in reasons),
         holding=row["holding"] or "",
+        steered_by=row["steered_by"],
+        steered_at=row["steered_at"],
         **{name: times.get(name) for name in ("first_ms", "p50_ms", "p90_ms", "p99_ms", "last_ms")},
     )
 
 
-async def fleet(database: db.Database) -> db.Row:
-    """The figures of the whole installation, from Postgres at the moment of asking: for `/metrics`."""
+async def blasts(database: db.Database, *, limit: int = 20) -> list[ListedBlast]:
+    """The open blasts, then the others, the newest first, at most `limit`."""
     async with database.connection() as connection:
-        row = await connection.one("fleet")
-    return row or {}
+        rows = await connection.all("list_blasts", limit=limit)
+    return [
+        ListedBlast(
+            id=row["id"],
+            channel=ChannelName(row["channel"]),
+            state=BlastState(row["state"]),
+            story=row["slug"],
+            seq=row["seq"],
+            headline=row["headline"],
+            published_at=row["published_at"],
+            candidates=row["candidates"],
+            steered_by=row["steered_by"],
+            steered_at=row["steered_at"],
+        )
+        for row in rows
+    ]
 
 
 async def ready(database: db.Database) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import structlog
 
@@ -18,20 +20,23 @@ from dispatcher.channels.email.letter import Letter, Values
 from dispatcher.channels.feed import Backlog
 from dispatcher.config import Settings
 from dispatcher.errors import DatabaseUnavailable
+from dispatcher.fleet import Fleet
 from dispatcher.ledger import Entry, Ledger
-from dispatcher.letters import Content, Letters
+from dispatcher.letters import Content, LetterFailed, Letters
+from dispatcher.model import BlastState, DeliveryState
 from dispatcher.parcels import SUSPECT, Batch, Mail, Reader, entry_of
 from dispatcher.pulse import LEASE, RESERVE, Pulse
+from dispatcher.rendering.press import Press
 from dispatcher.tokens import MessageIds, leave_links, manage_links
 
 log = structlog.get_logger()
 
 #: With fewer parcels than this waiting for a lane, the next batch is claimed.
 LOW_WATER = 200
-#: Seconds before a batch that could not be offered to any relay is claimed again: first, second, … time in a row.
-PAUSES = (1.0, 5.0, 15.0, 30.0, 60.0)
 #: Seconds before a batch is tried again that failed for a reason of ours.
 ERROR_PAUSE = 15.0
+#: Seconds to wait for a claimed batch to be loaded before the next is claimed.
+LOADING = 1.0
 #: How often a batch is offered back, a second apart, before its lease is left to lapse.
 RELEASE_TRIES = 5
 STOPS = "the worker stops"
@@ -40,8 +45,8 @@ STOPS = "the worker stops"
 class Sender:
     """Everything that one worker process needs to send, on one event loop."""
 
-    def __init__(self, settings: Settings, database: db.Database, *, urgency: int) -> None:
-        """Claims only batches at least as urgent as `urgency`."""
+    def __init__(self, settings: Settings, database: db.Database, *, urgency: int, press: Press | None = None) -> None:
+        """Claims only batches at least as urgent as `urgency`. Letters are made in `press`, if there is one."""
         self._database = database
         self._urgency = urgency
         self._return_path = settings.mail_from.addr_spec
@@ -49,23 +54,30 @@ class Sender:
         self._message_ids = MessageIds(settings.secret_key, settings.mail_domain)
         self._leave = leave_links(settings.secret_key)
         self._manage = manage_links(settings.secret_key)
-        self._letters = Letters(settings, database)
+        self._in_doubt = settings.in_doubt
+        self._letters = Letters(settings, database, press)
         self._poke = asyncio.Event()
         self._idle = asyncio.Event()
         self._backlog = Backlog(self._poke.set, LOW_WATER)
-        self._channel = EmailChannel(settings.relays, self._backlog, self._relays_gone)
+        self._fleet = Fleet(database, settings.broker_url, lambda: self._pulse.worker, lambda: self._channel.reports())
+        self._channel = EmailChannel(
+            settings.relays, self._backlog, self._fleet, on_unavailable=self._no_relay, on_change=self._relays_changed
+        )
         self._ledger = Ledger(database)
-        self._pulse = Pulse(database, self._held, self._renewed)
+        self._pulse = Pulse(database, self._held, self._renewed, self._heard)
         self._batches: dict[int, Batch] = {}  # by lease token
         self._running: set[asyncio.Task[None]] = set()
         self._drain: asyncio.Task[None] | None = None
+        self._late: set[asyncio.Task[None]] = set()
+        self._stopped_blasts: set[int] = set()
         self._stopping = False
-        self._gone_times = 0
+        self.on_published: Callable[[], None] = lambda: None  #: called when an update was published, by anybody
 
     def start(self) -> None:
         self._channel.start()
         self._ledger.start()
         self._pulse.start()
+        self._fleet.start()
         self._drain = asyncio.create_task(self._drain_for_ever())
 
     async def send_next(self, patience: float) -> None:
@@ -96,9 +108,40 @@ class Sender:
         if self._running:
             await asyncio.wait(self._running, timeout=2)
         await self._ledger.close()
+        if self._late:
+            await asyncio.wait(self._late, timeout=2)
         if self._drain is not None:
             self._drain.cancel()
+        await self._fleet.close()
         await self._pulse.close()
+
+    def values(self, batch: Batch, reader: Reader) -> Values:
+        """What fills the slots of the reader's letter."""
+        return Values(
+            address=reader.email or "",
+            name=reader.name,
+            message_id=self._message_ids.make(batch.blast_id, reader.id),
+            leave_url=f"{self._public_url}/u/{self._leave.make(batch.story_id, reader.id)}",
+            manage_url=f"{self._public_url}/manage/{self._manage.make(0, reader.id)}",
+            wish=self._letters.wish(reader.cadence, reader.confirmed_at, reader.locale, reader.timezone),
+        )
+
+    def record(self, entry: Entry) -> None:
+        """Write an entry down with the next commit."""
+        self._ledger.put(entry)
+
+    def received_late(self, batch: Batch, reader: Reader) -> None:
+        """The relay accepted a mail when its batch no longer waited for it."""
+        task = asyncio.create_task(self._note_late(batch, reader))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def _note_late(self, batch: Batch, reader: Reader) -> None:
+        try:
+            async with self._database.transaction() as tx:
+                await tx.execute("note_received_late", story_id=batch.story_id, subscriber_id=reader.id, seq=batch.seq)
+        except DatabaseUnavailable as error:
+            log.error("late acceptance not noted", blast=batch.blast_id, reason=error.message)
 
     async def _drain_for_ever(self) -> None:
         while not self._stopping:
@@ -142,11 +185,15 @@ class Sender:
         batch = Batch(row, claimed_at + LEASE - RESERVE)
         # The claim counts for the worker number that it was made under, and that may be another by now.
         batch.lost = self._pulse.worker != worker
+        # The news that its blast was stopped may have come while the claim was on its way.
+        batch.called_back = batch.blast_id in self._stopped_blasts
         self._batches[batch.token] = batch
         task = asyncio.create_task(self._run(batch))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        await batch.loaded.wait()
+        with suppress(TimeoutError):
+            # Not for ever: its letters may take long to make, and what is more urgent must not wait for them.
+            await asyncio.wait_for(batch.loaded.wait(), LOADING)
         return True
 
     async def _run(self, batch: Batch) -> None:
@@ -172,6 +219,9 @@ class Sender:
             self._poke.set()
 
     async def _load(self, batch: Batch, content: Content) -> None:
+        batch.story_id, batch.seq = content.story_id, content.update.seq
+        batch.expires_at = time.monotonic() + (content.expires_at - datetime.now(UTC)).total_seconds()
+        batch.in_doubt = content.view.story.in_doubt or self._in_doubt
         async with self._database.connection() as connection:
             rows = await connection.tuples(
                 "load_recipients",
@@ -183,53 +233,52 @@ class Sender:
             )
         parcels: list[Mail] = []
         entries: list[Entry] = []
-        letters: dict[tuple[str, str], Letter] = {}
+        letters: dict[tuple[str, str], Letter | LetterFailed] = {}
         for row in rows:
             reader = Reader(*row)
             if reader.is_done(retry=batch.retry):
                 continue
-            if (skip := reader.skipped()) is not None:
+            if (skip := reader.skipped(batch.in_doubt)) is not None:
                 state, why = skip
                 entries.append(entry_of(batch, reader, state, why))
                 continue
-            try:
-                letter = letters.get((reader.locale, reader.timezone))
-                if letter is None:
-                    letter = await self._letters.letter(batch.blast_id, content, reader.locale, reader.timezone)
-                    letters[reader.locale, reader.timezone] = letter
-            except DatabaseUnavailable:
-                raise
-            except Exception as error:
-                # A broken template or installation is not the reader's fate: they wait until it is mended.
-                if not batch.unsent:
-                    log.exception("letter cannot be made", blast=batch.blast_id, variant=reader.variant)
+            variant = (reader.locale, reader.timezone)
+            letter = letters.get(variant)
+            if letter is None:
+                letter = letters[variant] = await self._letter(batch, content, reader)
+            if isinstance(letter, Letter):
+                parcels.append(Mail(self, batch, reader, self._return_path, letter))
+            elif letter.final:
+                entries.append(entry_of(batch, reader, DeliveryState.FAILED, letter.reason))
+            else:
                 batch.unsent += 1
-                batch.pause = ERROR_PAUSE
-                batch.reason = f"the letter for {reader.variant} cannot be made ({type(error).__name__})"
-                continue
-            parcels.append(self._mail(batch, content, reader, letter))
         batch.expect(len(parcels) + len(entries))
         self._ledger.put_all(entries)
         self._backlog.add(batch.urgency, parcels)
-        if self._stopping:
-            self._backlog.drop(STOPS)
+        if self._stopping or batch.is_stopped:
+            self._backlog.sweep()
 
-    def _mail(self, batch: Batch, content: Content, reader: Reader, letter: Letter) -> Mail:
-        values = Values(
-            address=reader.email or "",
-            name=reader.name,
-            message_id=self._message_ids.make(batch.blast_id, reader.id),
-            leave_url=f"{self._public_url}/u/{self._leave.make(content.story_id, reader.id)}",
-            manage_url=f"{self._public_url}/manage/{self._manage.make(0, reader.id)}",
-            wish=self._letters.wish(reader.cadence, reader.confirmed_at, reader.locale, reader.timezone),
-        )
-        return Mail(self._ledger, batch, reader, self._return_path, letter, values)
+    async def _letter(self, batch: Batch, content: Content, reader: Reader) -> Letter | LetterFailed:
+        """The reader's letter. If it cannot be made, that is not the reader's fate at once: the batch waits."""
+        try:
+            return await self._letters.letter(batch.blast_id, content, reader.locale, reader.timezone)
+        except DatabaseUnavailable:
+            raise
+        except LetterFailed as error:
+            failed = error
+        except Exception as error:
+            log.exception("letter cannot be made", blast=batch.blast_id, variant=reader.variant)
+            why = f"the letter for {reader.variant} cannot be made ({type(error).__name__})"
+            failed = LetterFailed(why, final=False)
+        if not failed.final:
+            batch.pause = ERROR_PAUSE
+            batch.reason = failed.reason
+        return failed
 
     async def _end(self, batch: Batch, content: Content) -> None:
         if batch.unsent or batch.lost:
             await self._release(batch, batch.reason)
             return
-        self._gone_times = 0
         async with self._database.transaction() as tx:
             await tx.execute(
                 "note_received",
@@ -245,17 +294,13 @@ class Sender:
                 log.info("blast done", blast=batch.blast_id)
 
     async def _release(self, batch: Batch, reason: str) -> None:
-        if self._stopping:
-            reason, pause = "", 0.0
-        elif batch.pause is not None:
-            pause = batch.pause
-        else:
-            pause = 0.0 if batch.lost else PAUSES[min(max(self._gone_times - 1, 0), len(PAUSES) - 1)]
+        if self._stopping or batch.called_back:
+            reason, batch.pause = "", 0.0
         for _ in range(RELEASE_TRIES):
             try:
                 async with self._database.transaction() as tx:
                     await tx.execute(
-                        "release_batch", batch_id=batch.id, token=batch.token, pause=pause, reason=reason or None
+                        "release_batch", batch_id=batch.id, token=batch.token, pause=batch.pause, reason=reason or None
                     )
             except DatabaseUnavailable as error:
                 log.error("batch cannot be given back", batch=batch.id, reason=error.message)
@@ -263,14 +308,46 @@ class Sender:
             else:
                 return
 
-    def _relays_gone(self, reason: str) -> None:
-        log.warning("no relay answers", reason=reason)
-        self._gone_times += 1
+    def _no_relay(self, reason: str) -> None:
+        log.warning("no relay takes mail", reason=reason)
+
+    def _relays_changed(self) -> None:
+        self._fleet.changed()
+        self._poke.set()
+
+    def _heard(self, news: str) -> None:
+        """News for all workers: see the triggers in the schema."""
+        kind, _, rest = news.partition(":")
+        if kind == "relay":
+            self._channel.news(rest)
+        elif kind == "left" and rest.isdecimal():
+            for batch in self._batches.values():
+                batch.left.add(int(rest))
+        elif kind == "blast":
+            number, _, state = rest.partition(":")
+            if number.isdecimal():
+                self._blast_became(int(number), state)
+
+    def _blast_became(self, blast_id: int, state: str) -> None:
+        if state == BlastState.CUTTING:
+            self._channel.expect()
+            self.on_published()
+        elif state == BlastState.SENDING:
+            self._stopped_blasts.discard(blast_id)
+            self.nudge()
+        else:
+            self._stopped_blasts.add(blast_id)
+            for batch in self._batches.values():
+                if batch.blast_id == blast_id:
+                    batch.called_back = True
+            self._backlog.sweep()
 
     def _held(self) -> list[int]:
         return list(self._batches)
 
     def _renewed(self, asked: Sequence[int], kept: set[int], since: float) -> None:
+        if not since:  # no news came for a while: what was stopped may have been resumed
+            self._stopped_blasts.clear()
         for token in asked:
             batch = self._batches.get(token)
             if batch is None:

@@ -6,7 +6,7 @@ import re
 
 from dispatcher import db
 from dispatcher.errors import Conflict, Invalid, NotFound, StoryClosed
-from dispatcher.model import Importance, Kind, Story, StoryState, Update
+from dispatcher.model import Importance, InDoubt, Kind, Story, StoryState, Update
 from dispatcher.texts import one_line
 
 MAX_HEADLINE = 200
@@ -15,13 +15,17 @@ MAX_SLUG = 80
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
-async def create(database: db.Database, slug: str, *, headline: str, summary: str = "") -> Story:
+async def create(
+    database: db.Database, slug: str, *, headline: str, summary: str = "", in_doubt: InDoubt | None = None
+) -> Story:
     """Create a developing story. Raises `Invalid` for a bad field, `Conflict` if the slug is taken."""
     slug = check_slug(slug)
     headline = one_line("headline", headline, longest=MAX_HEADLINE)
     summary = one_line("summary", summary, longest=MAX_SUMMARY, required=False)
     async with database.transaction() as tx:
-        row = await tx.one("create_story", slug=slug, headline=headline, summary=summary)
+        row = await tx.one(
+            "create_story", slug=slug, headline=headline, summary=summary, in_doubt=in_doubt and str(in_doubt)
+        )
     if row is None:
         raise Conflict(f"There is a story {slug!r} already.", remedy="Choose another slug.", field="slug")
     return story_from(row)
@@ -73,6 +77,17 @@ async def close(database: db.Database, slug: str, *, successor: str | None = Non
     return await find(database, slug)
 
 
+async def set_in_doubt(database: db.Database, slug: str, in_doubt: InDoubt | None) -> Story:
+    """Say what becomes of this story's messages without an answer; None: as the installation does.
+
+    It counts for batches that workers load from then on. Raises `NotFound`.
+    """
+    story = await find(database, slug)
+    async with database.transaction() as tx:
+        await tx.execute("set_in_doubt", story_id=story.id, in_doubt=in_doubt and str(in_doubt))
+    return await find(database, slug)
+
+
 def unknown(slug: str) -> NotFound:
     """The error for a story that does not exist."""
     return NotFound(
@@ -93,6 +108,7 @@ def story_from(row: db.Row) -> Story:
         closed_at=row["closed_at"],
         successor=row["successor"],
         followers=row.get("followers"),
+        in_doubt=None if row["in_doubt"] is None else InDoubt(row["in_doubt"]),
     )
 
 

@@ -37,6 +37,7 @@ async def tick(database: db.Database) -> Work:
         if await tx.value("try_upkeep", lock=UPKEEP_LOCK):
             done = {
                 "freed": await tx.execute("take_back", **{"class": ALIVE}),
+                "cancelled": await tx.execute("end_cancelled"),
                 "split": await tx.execute("split_crashing", most=MOST_CRASHES),
                 "buried": await tx.execute("bury_poison", most=MOST_CRASHES, reason=POISON),
                 "queued": await tx.execute("queue_due", most=MOST_DUE, batch_size=RETRY_BATCH_SIZE),

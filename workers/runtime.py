@@ -14,11 +14,12 @@ from typing import Any
 import structlog
 import uvloop
 
-from dispatcher import config, db, fanout, upkeep
+from dispatcher import config, db, fanout, monitoring, upkeep
 from dispatcher.config import Settings
 from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import URGENT, Urgency
 from dispatcher.nudges import Bell, Task
+from dispatcher.rendering.press import Press
 from dispatcher.sending import Sender
 
 log = structlog.get_logger()
@@ -59,6 +60,7 @@ class Engine:
         self._settings = settings
         self._loop = uvloop.new_event_loop()
         self._end: asyncio.Task[None] | None = None
+        self._cutting: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -85,6 +87,17 @@ class Engine:
         if await fanout.cut(self._database, self._bell, urgency=self.urgency):
             self.sender.nudge()
 
+    def _published(self) -> None:
+        """Somebody has published: the database said so itself, sooner than any nudge comes."""
+        if self._cutting is None or self._cutting.done():
+            self._cutting = self._loop.create_task(self._cut_at_once())
+
+    async def _cut_at_once(self) -> None:
+        try:
+            await self.cut()
+        except DatabaseUnavailable as error:
+            log.error("cannot cut", reason=error.message)
+
     async def reconcile(self) -> None:
         """Find work that no nudge told of, do this process's share, and ring for the others."""
         work = await upkeep.tick(self._database)
@@ -99,9 +112,13 @@ class Engine:
         self._database = db.Database(self._settings.database_url, size=4)
         await self._database.open()
         self._bell = Bell(self._settings.broker_url)
-        self.sender = Sender(self._settings, self._database, urgency=self.urgency)
+        self._press = Press()
+        await self._press.start()
+        self.sender = Sender(self._settings, self._database, urgency=self.urgency, press=self._press)
+        self.sender.on_published = self._published
         self.sender.start()
         self._clock = asyncio.create_task(self._reconcile_for_ever())
+        self._watching = asyncio.create_task(monitoring.watch_for_ever(self._database))
 
     async def _closed(self) -> None:
         if self._end is None:
@@ -110,7 +127,9 @@ class Engine:
 
     async def _close(self) -> None:
         self._clock.cancel()
+        self._watching.cancel()
         await self.sender.close(STOP_PATIENCE)
+        await self._press.close()
         await self._database.close()
 
     async def _reconcile_for_ever(self) -> None:

@@ -17,8 +17,17 @@ class Fate(enum.Enum):
     ACCEPTED = "accepted"
     DEFERRED = "deferred"  #: refused for now (4xx), or the connection was lost before the last byte went out
     FAILED = "failed"  #: refused for good (5xx), or can never be sent as it is
+    REFUSED = "refused"  #: refused by policy (5.7.x): perhaps because of us and not because of the reader
     IN_DOUBT = "in_doubt"  #: the last byte went out and no answer came
     UNSENT = "unsent"  #: never offered to anybody: nothing happened, nothing is to be written down
+
+
+class CircuitState(enum.StrEnum):
+    """Whether mail is offered to a relay."""
+
+    CLOSED = "closed"  #: it is
+    OPEN = "open"  #: it is not, because the relay does not answer or refuses nearly everything
+    HALF_OPEN = "half_open"  #: one message is, to see
 
 
 class Outcome(NamedTuple):
@@ -28,6 +37,8 @@ class Outcome(NamedTuple):
     code: int | None = None  #: the SMTP or HTTP status, where there was one
     reply: str = ""  #: the answer in the other side's words, or our reason; one line, at most 300 characters
     relay: str = ""
+    bad_address: bool = False  #: the address is none (5.1.x): never write to it again
+    wait: float = 0.0  #: seconds to leave an unsent parcel alone
 
 
 class Parcel(Protocol):
@@ -51,6 +62,12 @@ class Parcel(Protocol):
     def settle(self, outcome: Outcome, recorded: Callable[[], None]) -> None:
         """Report the outcome, once. `recorded` is called when it is safe for the lane to start its next message."""
 
+    def overdue(self, patience: float) -> None:
+        """The last byte went out long ago and the lane goes on waiting for the answer, `patience` seconds at most.
+
+        Whoever waits for this parcel should wait no longer; `settle` follows when the answer comes, or does not.
+        """
+
 
 class Feed(Protocol):
     """Where lanes take their work from: the most urgent parcel first."""
@@ -58,7 +75,27 @@ class Feed(Protocol):
     def take(self) -> Parcel | None:
         """The next parcel, which the taker now owes an outcome; None if there is none just now."""
 
+    def judge(self, parcel: Parcel, outcome: Outcome) -> Outcome:
+        """Learn from an outcome before it is reported, and say what to report."""
+
     def give_back(self, parcel: Parcel) -> None:
         """Return a parcel that was taken but never offered to the other side."""
 
-    def __len__(self) -> int: ...
+
+class Fleet(Protocol):
+    """What the processes of one installation share about the other side."""
+
+    def share(self, limit: int) -> int:
+        """This process's part of a limit on what goes on at once."""
+
+    def part(self) -> float:
+        """This process's part of a rate, 0 to 1."""
+
+    async def may_probe(self, relay: str) -> bool:
+        """True if this process may make the next probe of a relay; then no other may for a while."""
+
+    def relay_is_back(self, relay: str) -> None:
+        """Tell the others that a relay answers again. Returns at once."""
+
+    async def draw(self, name: str, rate: float, most: int) -> int | None:
+        """Up to `most` tokens of a shared bucket that fills with `rate` a second; None if it is out of reach."""

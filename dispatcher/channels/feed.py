@@ -9,6 +9,10 @@ from dispatcher.channels import Fate, Outcome, Parcel
 
 #: How often a parcel may come back without ever being offered, before it is deferred like a refused one.
 MOST_RETURNS = 3
+#: Parcels that wait for their domain apart from the others; any more are given back to the queue in the database.
+MOST_PARKED = 400
+#: Seconds for which they are left alone there.
+PARKED_WAIT = 15.0
 
 
 class Backlog:
@@ -21,6 +25,8 @@ class Backlog:
         self._size = 0
         self._on_low = on_low
         self._low_water = low_water
+        self._parked: dict[str, deque[Parcel]] = {}
+        self._parked_size = 0
 
     def __len__(self) -> int:
         return self._size
@@ -37,7 +43,8 @@ class Backlog:
         queue.extend(parcels)
         self._size += len(queue) - before
 
-    def take(self) -> Parcel | None:
+    def take(self, admit: Callable[[str], str] | None = None) -> Parcel | None:
+        """The next parcel. `admit` names the domain of an address that has to wait: then its parcel is parked."""
         for urgency in self._order:
             queue = self._queues[urgency]
             while queue:
@@ -45,12 +52,42 @@ class Backlog:
                 self._size -= 1
                 if self._size == self._low_water - 1:
                     self._on_low()
-                if parcel.wanted():
+                if not parcel.wanted():
+                    parcel.settle(Outcome(Fate.UNSENT), _nothing)
+                elif admit is not None and (domain := admit(parcel.address)):
+                    self._park(domain, parcel)
+                else:
                     return parcel
-                parcel.settle(Outcome(Fate.UNSENT, reply="no longer wanted"), _nothing)
         return None
 
+    def unpark(self, domain: str, most: int = 1) -> None:
+        """Let up to `most` parked parcels of a domain be taken, before everything else of their urgency."""
+        parked = self._parked.get(domain)
+        while parked and most:
+            parcel = parked.popleft()
+            self._parked_size -= 1
+            self._queue(parcel.urgency).appendleft(parcel)
+            self._size += 1
+            most -= 1
+        if parked is not None and not parked:
+            del self._parked[domain]
+
+    def sweep(self) -> None:
+        """Settle as unsent what is no longer wanted, without waiting for a lane to take it."""
+        for queue in [*self._queues.values(), *self._parked.values()]:
+            waiting = list(queue)
+            queue.clear()
+            for parcel in waiting:
+                if parcel.wanted():
+                    queue.append(parcel)
+                else:
+                    parcel.settle(Outcome(Fate.UNSENT), _nothing)
+        self._count()
+
     def give_back(self, parcel: Parcel) -> None:
+        if not parcel.wanted():
+            parcel.settle(Outcome(Fate.UNSENT), _nothing)
+            return
         parcel.returns += 1
         if parcel.returns > MOST_RETURNS:
             reason = "the connection was lost before the message was offered"
@@ -61,12 +98,25 @@ class Backlog:
 
     def drop(self, reason: str) -> None:
         """Settle everything that waits as unsent: nobody can take it now."""
-        for queue in self._queues.values():
+        for queue in [*self._queues.values(), *self._parked.values()]:
             waiting = list(queue)
             queue.clear()
-            self._size -= len(waiting)
             for parcel in waiting:
                 parcel.settle(Outcome(Fate.UNSENT, reply=reason), _nothing)
+        self._count()
+
+    def _park(self, domain: str, parcel: Parcel) -> None:
+        if self._parked_size >= MOST_PARKED:
+            reply = f"{domain} takes only little at once"
+            parcel.settle(Outcome(Fate.UNSENT, reply=reply, wait=PARKED_WAIT), _nothing)
+            return
+        self._parked.setdefault(domain, deque()).append(parcel)
+        self._parked_size += 1
+
+    def _count(self) -> None:
+        self._parked = {domain: queue for domain, queue in self._parked.items() if queue}
+        self._parked_size = sum(map(len, self._parked.values()))
+        self._size = sum(map(len, self._queues.values()))
         self._on_low()
 
     def _queue(self, urgency: int) -> deque[Parcel]:

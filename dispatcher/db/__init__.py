@@ -12,7 +12,7 @@ and is called as `await tx.one("find_story", slug=slug)`. Parameters are always 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
@@ -92,10 +92,13 @@ class Connection:
             for row in rows:
                 await copy.write_row(row)
 
-    async def stay(self, seconds: float) -> None:
-        """Keep the connection open and idle for a while. Raises `Lost` the moment it ends, not when it is next used."""
-        async for _ in self.raw.notifies(timeout=seconds):
-            pass
+    async def stay(self, seconds: float, heard: Callable[[str], None]) -> None:
+        """Keep the connection open for a while and pass on what is notified on it, also since the last call.
+
+        Raises `Lost` the moment the connection ends, not when it is next used.
+        """
+        async for news in self.raw.notifies(timeout=seconds):
+            heard(news.payload)
 
     async def close(self) -> None:
         await self.raw.close()

@@ -82,7 +82,8 @@ CREATE TABLE suppressions (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- One update going out on one channel. `candidates` is counted when the audience is frozen, at `frozen_at`.
+-- One update going out on one channel. `candidates` is counted when the audience is frozen, at `frozen_at`: a blast
+-- that was paused or cancelled before has none. `steered_by`: who last paused, resumed, cancelled or retried it.
 CREATE TABLE blasts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     update_id bigint NOT NULL REFERENCES updates,
@@ -93,10 +94,13 @@ CREATE TABLE blasts (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     frozen_at timestamptz,
     done_at timestamptz,
+    steered_by text,
+    steered_at timestamptz,
     UNIQUE (update_id, channel),
-    CHECK ((state = 'cutting') = (candidates IS NULL) OR state = 'cancelled')
+    CHECK ((state = 'cutting') = (candidates IS NULL) OR state IN ('paused', 'cancelled'))
 );
 CREATE INDEX blasts_open ON blasts (urgency, id) WHERE state IN ('cutting', 'sending', 'paused');
+CREATE INDEX blasts_cancelled ON blasts (id) WHERE state = 'cancelled';
 
 -- A slice of a blast's audience, with the very ids that were frozen. `attempts` counts claims that never ended.
 CREATE TABLE batches (
@@ -117,6 +121,7 @@ CREATE TABLE batches (
 );
 CREATE INDEX batches_claimable ON batches (urgency, blast_id, id) WHERE state IN ('waiting', 'leased');
 CREATE INDEX batches_by_blast ON batches (blast_id);
+CREATE INDEX batches_dead ON batches (blast_id) WHERE state = 'dead';
 CREATE SEQUENCE lease_tokens;
 CREATE SEQUENCE worker_numbers AS integer CYCLE;
 
@@ -207,8 +212,21 @@ CREATE TABLE tallies (
     count bigint NOT NULL,
     buckets bigint[],
     seconds double precision,
+    counted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (blast_id, relay, state)
 );
+
+-- Moments that all processes share: when the monitor last looked round, when it last saw a worker alive.
+CREATE TABLE moments (
+    name text PRIMARY KEY,
+    at timestamptz NOT NULL
+);
+
+-- A page is written here and given up to prove that the database takes writes and its disk has room.
+CREATE TABLE proofs (
+    filler text NOT NULL
+);
+ALTER TABLE proofs ALTER COLUMN filler SET STORAGE PLAIN;
 
 -- Workers listen on the channel `dispatcher`: they hear within milliseconds what they must not go on doing.
 CREATE FUNCTION tell_blast() RETURNS trigger LANGUAGE plpgsql AS $$

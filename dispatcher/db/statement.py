@@ -29,24 +29,27 @@ class Statement:
         text = re.sub(r"%\((\w+)\)s", lambda found: f"${numbers[found[1]]}", db.statements()[name])
         self._connection = connection
         self._pgconn = connection.raw.pgconn
+        # Remembered: a connection that was lost does not say any more which socket it had.
+        self._fd = self._pgconn.socket
         self._sql = text.replace("%%", "%").encode()
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
         self._error: Exception | None = None
 
     async def __aenter__(self) -> Self:
         # Registered for as long as the connection lives: a connection that ends is then noticed at once.
-        self._loop.add_reader(self._pgconn.socket, self._readable)
+        self._loop.add_reader(self._fd, self._readable)
         try:
             await self._send(lambda: self._pgconn.send_prepare(_NAME, self._sql))
         except BaseException:
-            self._loop.remove_reader(self._pgconn.socket)
+            self._loop.remove_reader(self._fd)
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._pgconn.status == pq.ConnStatus.OK:
-            self._loop.remove_reader(self._pgconn.socket)
+        if self._error is None:
+            self._loop.remove_reader(self._fd)
 
     async def run(self, values: Sequence[bytes]) -> None:
         """Execute and wait for the commit. `values` are in Postgres's text format. Raises what a cursor would."""
@@ -66,12 +69,13 @@ class Statement:
 
     async def _writable(self) -> None:
         """Wait until the socket takes more; what the server says meanwhile is read by the reader."""
-        ready = self._loop.create_future()
-        self._loop.add_writer(self._pgconn.socket, ready.set_result, None)
+        self._room = self._loop.create_future()
+        self._loop.add_writer(self._fd, _settle, self._room, None)
         try:
-            await ready
+            await self._room
         finally:
-            self._loop.remove_writer(self._pgconn.socket)
+            if self._error is None:
+                self._loop.remove_writer(self._fd)
 
     def _readable(self) -> None:
         try:
@@ -85,17 +89,24 @@ class Statement:
                 if result.status not in _GOOD:
                     failed = _error_of(result)
         except psycopg.Error as error:
-            self._loop.remove_reader(self._pgconn.socket)
+            # The socket is closed by now, and its number may soon be another's: let it go before anything else.
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
             self._error = error
+            _settle(self._room, error)
             self._finish(error)
 
     def _finish(self, error: Exception | None) -> None:
-        if self._done is None or self._done.done():
-            return
-        if error is None:
-            self._done.set_result(None)
-        else:
-            self._done.set_exception(error)
+        _settle(self._done, error)
+
+
+def _settle(future: asyncio.Future[None] | None, error: Exception | None) -> None:
+    if future is None or future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 def _error_of(result: pq.abc.PGresult) -> psycopg.Error:

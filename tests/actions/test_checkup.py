@@ -10,6 +10,8 @@ import pytest
 from dispatcher import checkup, db
 from dispatcher.checkup import Finding, Health
 from dispatcher.embedded.postgres import Postgres
+from dispatcher.monitoring import IncidentKind
+from dispatcher.pulse import ALIVE
 from tests.support.databases import fresh_database
 
 SECRET = "a secret for the tests, which is long enough"
@@ -45,6 +47,7 @@ async def test_a_sound_installation_is_told_so_part_by_part(env: dict[str, str])
         "schema": Health.OK,
         "ledger": Health.OK,
         "workers": Health.WARN,
+        "waiting work": Health.OK,
         "broker": Health.OK,
         "relay 127.0.0.1:1": Health.FAIL,
         "disk": Health.OK,
@@ -102,6 +105,32 @@ async def test_work_that_nobody_takes_fails(env: dict[str, str], database: db.Da
 
     assert found["workers"].health is Health.FAIL
     assert "300 s" in found["workers"].detail
+    assert found["waiting work"].detail == "0 readers, the oldest for 300 s"
+
+
+async def test_alarms_and_relays_as_workers_find_them_are_told(env: dict[str, str], database: db.Database) -> None:
+    worker = await database.dedicated()
+    await worker.execute("be_alive", **{"class": ALIVE, "worker": 1})
+    await worker.raw.execute(
+        "INSERT INTO relay_reports VALUES (1, 'mx1:25', 'host', 1, 'closed', '', now(), 3, 1, 0, now()),"
+        " (1, 'mx2:25', 'host', 1, 'open', 'connection refused', now(), 0, 0, 0, now()),"
+        " (2, 'mx1:25', 'host', 1, 'open', 'left by one who is gone', now(), 0, 0, 0, now())"
+    )
+    await worker.raw.execute("INSERT INTO incidents (kind, subject, text) VALUES ('relay', 'mx2:25', 'It is away.')")
+    found = await examine(env)
+    await worker.close()
+
+    assert found["circuit mx1:25"] == Finding(
+        name="circuit mx1:25", health=Health.OK, detail="closed in all 1 workers, 3 lanes open, 0 overdue"
+    )
+    assert found["circuit mx2:25"].health is Health.FAIL
+    assert found["circuit mx2:25"].detail == "open in 1 of 1 workers: connection refused"
+    assert found["relay"].health is Health.FAIL
+    assert found["relay"].detail.startswith("It is away. Open for ")
+
+
+def test_every_kind_of_incident_has_a_remedy() -> None:
+    assert set(checkup.REMEDIES) == set(IncidentKind)
 
 
 def test_work_that_waits_while_others_are_sent_is_fine() -> None:

@@ -103,7 +103,17 @@ def test_compose_sets_only_settings_that_are_read(compose: dict[str, Any]) -> No
 def test_compose_passes_on_every_setting_that_a_person_may_want_to_change(compose: dict[str, Any]) -> None:
     web, worker = (compose["services"][name]["environment"] for name in ("web", "worker"))
 
-    for name in ("SMTP_URL", "PUBLIC_URL", "MAIL_FROM", "NEWSROOM", "NEWSROOM_ADDRESS", "ENV", "LOG", "LOG_LEVEL"):
+    for name in (
+        "SMTP_URL",
+        "IN_DOUBT",
+        "PUBLIC_URL",
+        "MAIL_FROM",
+        "NEWSROOM",
+        "NEWSROOM_ADDRESS",
+        "ENV",
+        "LOG",
+        "LOG_LEVEL",
+    ):
         key = config.PREFIX + name
         assert web[key] == worker[key]
         assert web[key].startswith(f"${{{key}:-"), key

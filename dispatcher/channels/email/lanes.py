@@ -24,10 +24,11 @@ TIMEOUT_ENVELOPE = 300.0
 TIMEOUT_DATA = 120.0
 TIMEOUT_BODY = 600.0
 TIMEOUT_QUIT = 5.0
-#: A relay that sends a longer line, or a longer reply in all, is not speaking SMTP (RFC 5321 §4.5.3.1.5 allows 512).
+#: A relay that sends a longer line, or a reply of more lines, is not speaking SMTP (RFC 5321 §4.5.3.1.5 allows 512).
 LONGEST_LINE = 4096
-LONGEST_ANSWER = 65536
-
+MOST_LINES = 100
+#: Where a session ends after fewer messages, that is how this relay is, and not the doing of the message it dropped.
+FEW = 10
 #: Behind a longer message no envelope rides: while bytes wait to leave, it must be plain that they are the message's.
 LONGEST_WITH_RIDER = 131_072
 
@@ -49,11 +50,12 @@ class Step(IntEnum):
 class Flight:
     """One parcel on this lane, from its envelope to its answer."""
 
-    __slots__ = ("body", "parcel", "ready", "refusal")
+    __slots__ = ("abandoned", "body", "parcel", "ready", "refusal")
 
     def __init__(self, parcel: Parcel, body: bytes) -> None:
         self.parcel = parcel
         self.body = body
+        self.abandoned = False  #: its envelope went unanswered for so long that its parcel was given back
         self.ready = False  #: the relay said 354
         self.refusal: Outcome | None = None
 
@@ -71,11 +73,16 @@ class Lane(asyncio.Protocol):
         utf8: bool,
         size_limit: int,
         on_closed: Callable[[Lane, str], None],
+        most: int = 0,
     ) -> None:
+        """At most `most` messages are sent before the session ends; 0: as many as there are."""
         self.relay = relay
         self.deadline = float("inf")  #: on the loop's clock; past it the relay counts as silent
         self.idle_since: float | None = None
-        self.sent = 0
+        self.opened_at = 0.0
+        self.asked_at = 0.0  #: when the relay was last told something
+        self.overdue = False  #: the relay's answer is; until it comes, this lane takes nothing
+        self.sent = 0  #: messages that the relay has answered
         self.offered = False  #: at least one envelope has gone out
         self.given_up = False  #: we ended the session ourselves, the relay is not to blame
         self._feed = feed
@@ -84,6 +91,7 @@ class Lane(asyncio.Protocol):
         self._utf8 = utf8
         self._size_limit = size_limit
         self._on_closed = on_closed
+        self._left = most or float("inf")  # messages that this session may still take
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._expected: deque[tuple[Step, Flight | None]] = deque()
@@ -110,7 +118,7 @@ class Lane(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not instances of it
         self._transport.set_write_buffer_limits(high=0)  # so that we are told whenever bytes could not leave at once
-        self.idle_since = self._loop.time()
+        self.idle_since = self.opened_at = self._loop.time()
 
     def wake(self) -> None:
         """There may be work: take it if this lane is free."""
@@ -122,6 +130,26 @@ class Lane(asyncio.Protocol):
             return
         self._quitting = True
         self._advance()
+
+    @property
+    def waiting_since(self) -> float:
+        """When the relay was asked for the answer that has not come; infinity if nothing is awaited."""
+        return self.asked_at if self._expected and not self._quitting else float("inf")
+
+    @property
+    def stuck(self) -> bool:
+        """True while bytes of a message cannot leave because the relay does not read."""
+        return self._current is not None and not self._flushed
+
+    def be_overdue(self) -> None:
+        """The answer has taken long. Go on waiting for it, but let nobody wait for this lane."""
+        self.overdue = True
+        if self._current is not None:
+            self._current.parcel.overdue(self.deadline - self._loop.time())
+        if self._next is not None and not self._next.abandoned:
+            self._next.abandoned = True
+            self._unsaid.clear()
+            self._feed.give_back(self._next.parcel)
 
     def expire(self) -> None:
         """The deadline has passed: the relay is silent. What it may have taken is in doubt."""
@@ -148,10 +176,9 @@ class Lane(asyncio.Protocol):
             return
         self._text.append(line[4:])
         if line[3:4] != b"-":
-            text = b" ".join(self._text)
-            self._text.clear()
+            text, self._text = b" ".join(self._text), []
             self._answered(int(line[:3]), text)
-        elif sum(map(len, self._text)) > LONGEST_ANSWER:
+        elif len(self._text) > MOST_LINES:
             self._close("the relay's answer does not end")
 
     def pause_writing(self) -> None:
@@ -159,9 +186,6 @@ class Lane(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._flushed = True
-
-    def eof_received(self) -> bool:
-        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._close("the relay closed the connection" if exc is None else f"the connection was lost: {exc}")
@@ -171,9 +195,12 @@ class Lane(asyncio.Protocol):
             self._close(f"the relay said without being asked: {code} {outcomes.words(text)}")
             return
         step, flight = self._expected.popleft()
-        if step <= Step.RCPT and 200 <= code < 300 and not self._unsaid:
+        self.overdue = False
+        if step <= Step.RCPT and 200 <= code < 300 and self._pipelining:
             return  # the usual yes inside an envelope: DATA's answer says whether a body may follow
         if code == _CLOSING and step is not Step.BODY and step is not Step.QUIT:
+            if flight is not None and step is not Step.MAIL and outcomes.is_about_recipient(text):
+                flight.refusal = flight.refusal or outcomes.from_reply(code, text, self.relay)
             self._close(f"the relay closes the session: {outcomes.words(text)}")
             return
         if step is Step.BODY:
@@ -191,6 +218,9 @@ class Lane(asyncio.Protocol):
         self._advance()
 
     def _body_answered(self, code: int, text: bytes) -> None:
+        if not (200 <= code < 300 or 400 <= code < 600):
+            self._close(f"the relay mixes up its answers: {code} {outcomes.words(text)}")
+            return
         flight, self._current = self._current, None
         assert flight is not None  # noqa: S101
         self.sent += 1
@@ -202,6 +232,8 @@ class Lane(asyncio.Protocol):
         agrees = code == 354 if step is Step.DATA else 200 <= code < 300
         if not agrees and not 400 <= code < 600:
             self._close(f"the relay mixes up its answers: {code} {outcomes.words(text)}")
+        elif flight.abandoned and not self._pipelining and code != 354:
+            self._next, self._reset = None, True
         elif step is Step.DATA:
             if code == 354:
                 if flight.refusal is None:
@@ -225,8 +257,10 @@ class Lane(asyncio.Protocol):
 
     def _refused(self, flight: Flight) -> None:
         self._next = None
+        self.sent += 1
         assert flight.refusal is not None  # noqa: S101
-        self._settle(flight.parcel, flight.refusal)
+        if not flight.abandoned:
+            self._settle(flight.parcel, flight.refusal)
 
     def _recorded(self) -> None:
         self._unrecorded -= 1
@@ -245,7 +279,7 @@ class Lane(asyncio.Protocol):
                 self._rest()
                 return
             self._open_envelope(self._next)
-        elif self._next is None and self._pipelining and self._current is not None and self._flushed:
+        elif self._next is None and self._pipelining and self._flushed and not self.overdue:
             self._next = self._take()
             if self._next is not None:
                 self._open_envelope(self._next)
@@ -253,7 +287,7 @@ class Lane(asyncio.Protocol):
             self._start_body(self._next)
 
     def _start_body(self, flight: Flight) -> None:
-        if not flight.parcel.wanted():
+        if flight.abandoned or not flight.parcel.wanted():
             # The relay waits for a body that must not be sent any more. Only closing ends a DATA without a message.
             self.given_up = True
             self._close("the message was called back")
@@ -266,12 +300,13 @@ class Lane(asyncio.Protocol):
             behind = self._expect_envelope(following)
         self._rider = bool(behind)
         assert self._transport is not None  # noqa: S101
-        self.deadline = self._loop.time() + TIMEOUT_BODY
+        self.asked_at = self._loop.time()
+        self.deadline = self.asked_at + TIMEOUT_BODY
         self._transport.writelines((flight.body, b".\r\n" + behind))  # not joined: that would copy every message
         flight.body = b""
 
     def _take(self) -> Flight | None:
-        while (parcel := self._feed.take()) is not None:
+        while self._left and (parcel := self._feed.take()) is not None:
             if parcel.needs_utf8 and not self._utf8:
                 self._settle(parcel, outcomes.cannot_travel(self.relay))
                 continue
@@ -284,12 +319,13 @@ class Lane(asyncio.Protocol):
             if self._size_limit and len(body) > self._size_limit:
                 self._settle(parcel, outcomes.too_large(self.relay, len(body), self._size_limit))
                 continue
+            self._left -= 1
             return Flight(parcel, body)
         return None
 
     def _settle(self, parcel: Parcel, outcome: Outcome) -> None:
         self._unrecorded += 1
-        parcel.settle(outcome, self._recorded)
+        parcel.settle(self._feed.judge(parcel, outcome), self._recorded)
 
     def _expect_envelope(self, flight: Flight) -> bytes:
         """The whole envelope for one write; from now on its answers are expected."""
@@ -302,11 +338,8 @@ class Lane(asyncio.Protocol):
         expected.append((Step.MAIL, flight))
         expected.append((Step.RCPT, flight))
         expected.append((Step.DATA, flight))
-        return b"%bMAIL FROM:%b\r\nRCPT TO:<%b>\r\nDATA\r\n" % (
-            reset,
-            self._sender(flight.parcel),
-            flight.parcel.address.encode(),
-        )
+        sender, recipient = self._sender(flight.parcel), flight.parcel.address.encode()
+        return b"%bMAIL FROM:%b\r\nRCPT TO:<%b>\r\nDATA\r\n" % (reset, sender, recipient)
 
     def _sender(self, parcel: Parcel) -> bytes:
         """The reverse path with its parameters: BODY (RFC 6152 §3) and SMTPUTF8 (RFC 6531 §3.4)."""
@@ -315,8 +348,7 @@ class Lane(asyncio.Protocol):
 
     def _open_envelope(self, flight: Flight) -> None:
         """Say an envelope that rides behind nothing: at once, or command by command without PIPELINING."""
-        self.idle_since = None
-        self.offered = True
+        self.idle_since, self.offered = None, True
         if self._pipelining:
             self._rider = True
             self._write(self._expect_envelope(flight), TIMEOUT_ENVELOPE if self._current is None else TIMEOUT_BODY)
@@ -337,10 +369,15 @@ class Lane(asyncio.Protocol):
 
     def _write(self, data: bytes, timeout: float) -> None:
         assert self._transport is not None  # noqa: S101
-        self.deadline = self._loop.time() + timeout
+        self.asked_at = self._loop.time()
+        self.deadline = self.asked_at + timeout
         self._transport.write(data)
 
     def _rest(self) -> None:
+        if not self._left:
+            self._quitting = True
+            self._wind_up()
+            return
         self.deadline = float("inf")
         if self.idle_since is None:
             self.idle_since = self._loop.time()
@@ -361,21 +398,21 @@ class Lane(asyncio.Protocol):
         if transport is None:
             return
         transport.abort()
-        current, self._current = self._current, None
-        following, self._next = self._next, None
+        current, following, self._current, self._next = self._current, self._next, None, None
         self._expected.clear()
         self._unsaid.clear()
-        if following is not None:
+        if following is not None and not following.abandoned:
             if following.refusal is not None:
-                self._settle(following.parcel, following.refusal)
+                self.sent += 1
+                following.parcel.settle(self._feed.judge(following.parcel, following.refusal), _nothing)
             else:
+                following.parcel.returns -= 0 < self.sent < FEW
                 self._feed.give_back(following.parcel)
         if current is not None:
-            if not self._flushed and not self._rider:
-                outcome = outcomes.lost_before_last_byte(self.relay)
-            else:
-                outcome = outcomes.lost_after_last_byte(self.relay, silent=silent)
-            current.parcel.settle(outcome, _nothing)
+            whole = self._flushed or self._rider
+            after = outcomes.lost_after_last_byte(self.relay, silent=silent)
+            outcome = after if whole else outcomes.lost_before_last_byte(self.relay)
+            current.parcel.settle(self._feed.judge(current.parcel, outcome), _nothing)
         self._on_closed(self, reason)
 
 

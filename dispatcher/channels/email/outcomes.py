@@ -11,18 +11,38 @@ import re
 from dispatcher.channels import Fate, Outcome
 
 LONGEST_REPLY = 300
+#: An enhanced status code (RFC 3463 §2) at the start of a reply.
+_ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
+#: The addressing statuses (RFC 3463 §3.2) that speak of the sender and not of the recipient.
+_SENDER = ("7", "8")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def from_reply(code: int, text: bytes, relay: str) -> Outcome:
     """The outcome of a message that the relay answered with `code`, after the envelope or after the final dot."""
+    said = words(text)
     if 200 <= code < 300:
-        fate = Fate.ACCEPTED
-    elif 500 <= code < 600:
-        fate = Fate.FAILED
-    else:
-        fate = Fate.DEFERRED
-    return Outcome(fate, code, words(text), relay)
+        return Outcome(Fate.ACCEPTED, code, said, relay)
+    if not 500 <= code < 600:
+        return Outcome(Fate.DEFERRED, code, said, relay)
+    subject, detail = _status(said)
+    if subject == "7" or (subject == "1" and detail in _SENDER):
+        return Outcome(Fate.REFUSED, code, said, relay)
+    return Outcome(Fate.FAILED, code, said, relay, subject == "1")
+
+
+def is_too_much(outcome: Outcome) -> bool:
+    """True if the other side asks for less (421, or 4.7.x as in RFC 3463 §3.8)."""
+    return (
+        outcome.code is not None
+        and 400 <= outcome.code < 500
+        and (outcome.code == 421 or _status(outcome.reply)[0] == "7")
+    )
+
+
+def is_about_recipient(text: bytes) -> bool:
+    """False if the answer speaks of the relay or the connection to it (X.3 and X.4 in RFC 3463 §3)."""
+    return _status(words(text))[0] not in ("3", "4")
 
 
 def lost_before_last_byte(relay: str) -> Outcome:
@@ -49,6 +69,12 @@ def cannot_be_made(error: Exception) -> Outcome:
 def too_large(relay: str, size: int, limit: int) -> Outcome:
     """The message is larger than the relay's SIZE (RFC 1870)."""
     return Outcome(Fate.FAILED, None, f"the message has {size} bytes and the relay takes {limit} at most", relay)
+
+
+def _status(reply: str) -> tuple[str, str]:
+    """Subject and detail of the enhanced status that a reply begins with (RFC 2034 §4); empty if it has none."""
+    found = _ENHANCED.match(reply)
+    return (found[2], found[3]) if found else ("", "")
 
 
 def words(reply: bytes) -> str:

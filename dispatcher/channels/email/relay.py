@@ -20,6 +20,8 @@ from dispatcher.errors import RelayUnavailable
 
 #: Seconds for each step of opening a session. Shorter than RFC 5321 asks for a greeting: another relay may answer.
 CONNECT_TIMEOUT = 30.0
+#: Seconds for all of them together: a relay that trickles its greeting holds nobody up for longer.
+SESSION_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +52,7 @@ async def open_lane(relay: RelaySettings, feed: Feed, on_closed: Callable[[Lane,
         utf8=client.supports_extension("smtputf8"),
         size_limit=int(size) if size.isdecimal() else 0,
         on_closed=on_closed,
+        most=relay.per_connection,
     )
     transport.set_protocol(lane)
     lane.connection_made(transport)
@@ -92,9 +95,13 @@ async def _session(relay: RelaySettings) -> aiosmtplib.SMTP:
         tls_context=_tls_context(),
     )
     try:
-        await client.connect()
-        if client.is_ehlo_or_helo_needed:
-            await _greet(client)
+        async with asyncio.timeout(SESSION_TIMEOUT):
+            await client.connect()
+            if client.is_ehlo_or_helo_needed:
+                await _greet(client)
+    except asyncio.CancelledError:
+        client.close()
+        raise
     except ssl.SSLError as error:
         raise _unavailable(relay, f"TLS failed: {error.reason or error}", "Check its certificate.") from error
     except aiosmtplib.SMTPAuthenticationError as error:
@@ -102,7 +109,9 @@ async def _session(relay: RelaySettings) -> aiosmtplib.SMTP:
     except aiosmtplib.SMTPResponseException as error:
         raise _unavailable(relay, f"it answered {error.code} {error.message}") from error
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-        raise _unavailable(relay, str(error) or type(error).__name__) from error
+        client.close()
+        why = "it gave no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        raise _unavailable(relay, why) from error
     return client
 
 

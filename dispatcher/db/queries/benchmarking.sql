@@ -13,20 +13,30 @@ WITH readers AS (
 INSERT INTO subscriptions (story_id, subscriber_id, confirmed_at)
 SELECT %(story_id)s, id, clock_timestamp() FROM readers;
 
--- name: bench_forget
--- Remove the readers of a benchmark; their rows in the ledger go with its blast.
-DELETE FROM subscribers WHERE id IN (SELECT subscriber_id FROM subscriptions WHERE story_id = %(story_id)s);
+-- name: bench_sizes
+-- How much the database has written to its log so far, and how large the ledger is, both in bytes.
+SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS wal,
+       pg_total_relation_size('deliveries')::bigint AS ledger;
+
+-- name: bench_cut
+-- How long it took to freeze the audience of a blast, in milliseconds from the moment it was written.
+SELECT extract(epoch FROM frozen_at - created_at)::float8 * 1000 FROM blasts WHERE id = %(blast_id)s;
 
 -- name: bench_forget_ledger
 -- Remove the ledger of a benchmark.
-DELETE FROM deliveries WHERE blast_id = %(blast_id)s;
+DELETE FROM deliveries
+WHERE blast_id IN (SELECT b.id FROM blasts b JOIN updates u ON u.id = b.update_id WHERE u.story_id = %(story_id)s);
 
--- name: bench_forget_blast
--- Remove the blast of a benchmark, with its batches and letters.
-DELETE FROM blasts WHERE id = %(blast_id)s;
+-- name: bench_forget_blasts
+-- Remove the blasts of a benchmark, with their batches and letters.
+DELETE FROM blasts WHERE update_id IN (SELECT id FROM updates WHERE story_id = %(story_id)s);
+
+-- name: bench_forget_readers
+-- Remove the readers of a benchmark; the statements before have removed what was sent to them.
+DELETE FROM subscribers WHERE id IN (SELECT subscriber_id FROM subscriptions WHERE story_id = %(story_id)s);
 
 -- name: bench_forget_updates
--- Remove the update of a benchmark.
+-- Remove the updates of a benchmark.
 DELETE FROM updates WHERE story_id = %(story_id)s;
 
 -- name: bench_forget_story

@@ -49,7 +49,7 @@ RETURNING id, blast_id, urgency, subscriber_ids, retry, lease_token, attempts, c
 SELECT u.id AS update_id, u.story_id, u.seq, u.kind, u.importance, u.headline, u.summary, u.body, u.published_at,
        u.expires_at, u.corrects, c.seq AS corrects_seq, c.headline AS corrects_headline,
        c.published_at AS corrects_at, s.slug, s.headline AS story_headline, s.summary AS story_summary,
-       s.state AS story_state, s.created_at AS story_created_at
+       s.state AS story_state, s.created_at AS story_created_at, s.in_doubt
 FROM blasts b JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
 LEFT JOIN updates c ON c.id = u.corrects
 WHERE b.id = %(blast_id)s;
@@ -80,17 +80,9 @@ LEFT JOIN (SELECT * FROM deliveries WHERE blast_id = %(blast_id)s AND subscriber
        ON d.subscriber_id = ids.id
 ORDER BY ids.place;
 
--- name: find_letter
--- A letter that was compiled before, by this worker or another.
-SELECT letter FROM letters WHERE blast_id = %(blast_id)s AND variant = %(variant)s;
-
--- name: keep_letter
--- Keep a compiled letter; if another worker was faster, its bytes are the ones that count.
-INSERT INTO letters (blast_id, variant, letter) VALUES (%(blast_id)s, %(variant)s, %(letter)s)
-ON CONFLICT (blast_id, variant) DO NOTHING;
-
 -- name: record
--- Write a group of outcomes. An outcome that is final is never overwritten by a later one.
+-- Write a group of outcomes. An outcome that is final is never overwritten by a later one, but for an acceptance that
+-- comes after the reader was given up: the relay has the message.
 INSERT INTO deliveries AS d (blast_id, subscriber_id, recorded_at, next_at, state, attempts, in_doubt_count,
                              code, relay, reply)
 SELECT o.blast_id, o.subscriber_id, clock_timestamp(), clock_timestamp() + make_interval(secs => o.retry_in),
@@ -105,7 +97,15 @@ SET recorded_at = excluded.recorded_at, next_at = excluded.next_at,
     attempts = excluded.attempts, in_doubt_count = greatest(excluded.in_doubt_count, d.in_doubt_count),
     code = excluded.code,
     relay = excluded.relay, reply = excluded.reply
-WHERE d.state IN ('deferred', 'in_doubt');
+WHERE d.state IN ('deferred', 'in_doubt') OR (excluded.state = 'accepted' AND d.state IN ('failed', 'expired'));
+
+-- name: suppress_bad_addresses
+-- Never write again to readers whose address is none.
+INSERT INTO suppressions (address_hash, reason)
+SELECT s.address_hash, b.reason
+FROM unnest(%(ids)s::bigint[], %(reasons)s::text[]) AS b (id, reason) JOIN subscribers s ON s.id = b.id
+WHERE s.address_hash IS NOT NULL
+ON CONFLICT DO NOTHING;
 
 -- name: renew_leases
 -- Prolong the leases that this worker still holds, and say which those are.
@@ -131,6 +131,11 @@ WHERE story_id = %(story_id)s AND subscriber_id = ANY (%(ids)s::bigint[]) AND la
 UPDATE batches SET state = 'waiting', lease_token = NULL, lease_until = NULL, worker = NULL,
     attempts = attempts - 1, not_before = clock_timestamp() + make_interval(secs => %(pause)s), reason = %(reason)s
 WHERE id = %(batch_id)s AND lease_token = %(token)s;
+
+-- name: note_received_late
+-- The same for one reader, whose answer came after the batch was done.
+UPDATE subscriptions SET last_seq = %(seq)s
+WHERE story_id = %(story_id)s AND subscriber_id = %(subscriber_id)s AND last_seq < %(seq)s;
 
 -- name: finish_blast
 -- The blast is done when no batch of it is open and nobody in it will be tried again.

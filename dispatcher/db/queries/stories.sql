@@ -1,6 +1,7 @@
 -- name: create_story
 -- A new developing story; no row if the slug is taken.
-INSERT INTO stories (slug, headline, summary) VALUES (%(slug)s, %(headline)s, %(summary)s)
+INSERT INTO stories (slug, headline, summary, in_doubt)
+VALUES (%(slug)s, %(headline)s, %(summary)s, %(in_doubt)s::text)
 ON CONFLICT (slug) DO NOTHING
 RETURNING *, NULL::text AS successor;
 
@@ -25,6 +26,10 @@ ORDER BY s.state, s.id DESC;
 UPDATE stories SET state = 'closed', closed_at = clock_timestamp(),
     successor_id = (SELECT id FROM stories WHERE slug = %(successor)s)
 WHERE id = %(story_id)s AND state = 'developing';
+
+-- name: set_in_doubt
+-- Say what becomes of a story's messages without an answer.
+UPDATE stories SET in_doubt = %(in_doubt)s::text WHERE id = %(story_id)s;
 
 -- name: timeline
 -- The updates of a story, newest first, at most `limit`, each with the seq of the update that it corrects.

@@ -15,6 +15,11 @@ depends_on = None
 UP = """
 ALTER TABLE stories ADD COLUMN in_doubt text CHECK (in_doubt IN ('resend', 'hold'));
 
+ALTER TABLE blasts ADD COLUMN steered_by text, ADD COLUMN steered_at timestamptz;
+ALTER TABLE blasts DROP CONSTRAINT blasts_check,
+    ADD CONSTRAINT blasts_check CHECK ((state = 'cutting') = (candidates IS NULL) OR state IN ('paused', 'cancelled'));
+CREATE INDEX blasts_cancelled ON blasts (id) WHERE state = 'cancelled';
+
 CREATE TABLE letter_failures (
     blast_id bigint NOT NULL REFERENCES blasts ON DELETE CASCADE,
     variant text NOT NULL,
@@ -61,8 +66,21 @@ CREATE TABLE tallies (
     count bigint NOT NULL,
     buckets bigint[],
     seconds double precision,
+    counted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (blast_id, relay, state)
 );
+
+CREATE TABLE moments (
+    name text PRIMARY KEY,
+    at timestamptz NOT NULL
+);
+
+CREATE TABLE proofs (
+    filler text NOT NULL
+);
+ALTER TABLE proofs ALTER COLUMN filler SET STORAGE PLAIN;
+
+CREATE INDEX batches_dead ON batches (blast_id) WHERE state = 'dead';
 
 CREATE FUNCTION tell_blast() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -97,7 +115,13 @@ DROP TRIGGER subscriptions_tell_ended ON subscriptions;
 DROP TRIGGER subscriptions_tell_gone ON subscriptions;
 DROP TRIGGER suppressions_tell ON suppressions;
 DROP FUNCTION tell_blast, tell_left, tell_suppressed;
-DROP TABLE tallies, incidents, relay_reports, relays, letter_failures;
+DROP INDEX batches_dead;
+DROP TABLE proofs, moments, tallies, incidents, relay_reports, relays, letter_failures;
+DROP INDEX blasts_cancelled;
+UPDATE blasts SET state = 'cancelled' WHERE state = 'paused' AND candidates IS NULL;
+ALTER TABLE blasts DROP CONSTRAINT blasts_check,
+    ADD CONSTRAINT blasts_check CHECK ((state = 'cutting') = (candidates IS NULL) OR state = 'cancelled');
+ALTER TABLE blasts DROP COLUMN steered_by, DROP COLUMN steered_at;
 ALTER TABLE stories DROP COLUMN in_doubt;
 """
 

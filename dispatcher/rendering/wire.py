@@ -1,0 +1,68 @@
+"""A view as JSON and back, on its way to the process that renders it. Strict: what does not fit its type is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, is_dataclass
+from datetime import datetime
+from email.headerregistry import Address
+from enum import Enum
+from functools import cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from dispatcher.rendering.letters import UpdateView
+
+
+def pack(view: UpdateView, *, locale: str, timezone: str) -> bytes:
+    """A letter to be made, as JSON. Raises TypeError for a value that JSON cannot carry."""
+    return json.dumps({"locale": locale, "timezone": timezone, "view": asdict(view)}, default=_plain).encode()
+
+
+def unpack(data: bytes) -> tuple[UpdateView, str, str]:
+    """The view, the locale and the zone that `pack` was given. Raises ValueError or TypeError for anything else."""
+    read = json.loads(data)
+    return _build(UpdateView, read["view"]), _build(str, read["locale"]), _build(str, read["timezone"])
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Address):
+        return [value.display_name, value.username, value.domain]
+    raise TypeError(f"a view cannot hold {type(value).__name__}")
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """`value` as that type: the types which views are made of, and no others."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        (inner,) = (each for each in arguments if each is not type(None))
+        return None if value is None else _build(inner, value)
+    if origin is tuple:
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_build(each, item) for each, item in zip(kinds, value, strict=True))
+    if is_dataclass(kind):
+        return _record(kind, value)
+    if kind is datetime:
+        return datetime.fromisoformat(value)
+    if kind is Address:
+        return Address(*(_build(str, each) for each in value))
+    if issubclass(kind, Enum):
+        return kind(value)
+    if type(value) is not kind:
+        raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
+    return value
+
+
+def _record(kind: Any, value: Any) -> Any:
+    types = _types(kind)
+    if value.keys() != types.keys():
+        raise ValueError(f"{kind.__name__} has other fields: {', '.join(sorted(value.keys() ^ types.keys()))}")
+    return kind(**{name: _build(types[name], item) for name, item in value.items()})
+
+
+@cache
+def _types(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {each.name: hints[each.name] for each in fields(kind) if each.init}

@@ -1,0 +1,189 @@
+"""Steer a blast while it goes out: pause, resume, cancel, and try readers again who were not reached.
+
+A blast's state changes under its lock, and every step may be repeated: what is so already is well. Workers hear of it
+from the database at once. A message whose last byte has left cannot be stopped by anybody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+import structlog
+
+from dispatcher import db, letters, policy
+from dispatcher.errors import Conflict, Invalid, NotFound
+from dispatcher.model import BlastState, DeliveryState, Retried, Steered
+from dispatcher.nudges import Bell, Task
+from dispatcher.texts import one_line
+
+log = structlog.get_logger()
+
+#: Readers who may be tried again when a person asks for it.
+RETRIABLE = (DeliveryState.FAILED, DeliveryState.IN_DOUBT)
+MAX_REASON = 2000
+
+
+async def pause(database: db.Database, blast_id: int, *, by: str) -> Steered:
+    """Let nothing more of a blast go out until it is resumed; if its audience is not frozen yet, that waits as well.
+
+    Raises `NotFound`, or `Conflict` if the blast is done or cancelled.
+    """
+    async with database.transaction() as tx:
+        row = await _locked(tx, blast_id)
+        _refuse_ended(row, "paused")
+        return await _steer(tx, row, BlastState.PAUSED, by=by)
+
+
+async def resume(database: db.Database, bell: Bell, blast_id: int, *, by: str) -> Steered:
+    """Go on with a paused blast where it stopped. Raises `NotFound`, or `Conflict` if it is done or cancelled."""
+    async with database.transaction() as tx:
+        row = await _locked(tx, blast_id)
+        _refuse_ended(row, "resumed")
+        state = BlastState.CUTTING if row["candidates"] is None else BlastState.SENDING
+        steered = await _steer(tx, row, state, by=by)
+    if steered.changed:
+        await bell.ring(Task.CUT if state is BlastState.CUTTING else Task.SEND, urgency=row["urgency"])
+    return steered
+
+
+async def cancel(database: db.Database, blast_id: int, *, by: str) -> Steered:
+    """End a blast for good: whoever has no outcome yet is never written to, and nobody is tried again.
+
+    Readers who are not reached go on counting as waiting; deferred ones become failed, with the last reply; who is in
+    doubt stays so. Raises `NotFound`, or `Conflict` if the blast is done.
+    """
+    async with database.transaction() as tx:
+        row = await _locked(tx, blast_id)
+        if row["state"] != BlastState.CANCELLED:
+            _refuse_ended(row, "cancelled")
+        steered = await _steer(tx, row, BlastState.CANCELLED, by=by)
+    async with database.transaction() as tx:
+        # Apart, for this may take seconds, and workers must hear at once. Should it fail, the reconciler does it.
+        await tx.execute("end_cancelled")
+    return steered
+
+
+async def retry(
+    database: db.Database,
+    bell: Bell,
+    blast_id: int,
+    *,
+    by: str,
+    states: Collection[DeliveryState] = (DeliveryState.FAILED,),
+    reason: str | None = None,
+    code: str | None = None,
+    dry_run: bool = False,
+) -> Retried:
+    """Try readers of a blast again who failed, or are in doubt and would not be asked about any more.
+
+    `reason` chooses those with exactly this reason, as a report of the blast names it; `code` those whom the relay
+    refused with this reply code, such as 550, 55x or 5xx. Who left or is suppressed is left out. A done blast is open
+    again afterwards, a paused one stays paused. A dry run counts, and changes nothing.
+
+    Raises `Invalid`, `NotFound`, or `Conflict` if the blast is cancelled or its update has expired.
+    """
+    wanted = _retriable(states)
+    lowest, highest = _codes(code)
+    reason = None if reason is None else one_line("reason", reason, longest=MAX_REASON)
+    async with database.transaction() as tx:
+        row = await _locked(tx, blast_id)
+        _refuse_retry(row)
+    async with database.transaction() as tx:
+        # The lock comes after it: many readers take seconds, and meanwhile the blast can be paused or cancelled.
+        found = await tx.one(
+            "retry_readers",
+            blast_id=blast_id,
+            story_id=row["story_id"],
+            states=wanted,
+            reason=reason,
+            lowest=lowest,
+            highest=highest,
+            most_doubts=policy.MOST_DOUBTS,
+            dry_run=dry_run,
+        )
+        assert found is not None  # noqa: S101  # counts are always one row
+        row = await _locked(tx, blast_id)
+        _refuse_retry(row)
+        state = BlastState(row["state"])
+        if found["count"] and not dry_run:
+            state = await _reopen(tx, row, by=by)
+    if found["count"] and not dry_run:
+        log.info("readers are tried again", blast=blast_id, by=by, count=found["count"])
+        await bell.ring(Task.TICK, urgency=row["urgency"])
+    return Retried(blast_id=blast_id, state=state, count=found["count"], left_out=found["left_out"], dry_run=dry_run)
+
+
+async def _locked(tx: db.Connection, blast_id: int) -> db.Row:
+    row = await tx.one("lock_blast", blast_id=blast_id)
+    if row is None:
+        raise NotFound(
+            f"There is no blast {blast_id}.", remedy="`dispatcher blast list` shows which there are.", field="blast"
+        )
+    return row
+
+
+async def _steer(tx: db.Connection, row: db.Row, state: BlastState, *, by: str) -> Steered:
+    changed = row["state"] != state
+    if changed:
+        await tx.execute("steer_blast", blast_id=row["id"], state=str(state), by=by)
+        log.info("blast steered", blast=row["id"], before=row["state"], state=str(state), by=by)
+    return Steered(blast_id=row["id"], state=state, changed=changed)
+
+
+async def _reopen(tx: db.Connection, row: db.Row, *, by: str) -> BlastState:
+    state = BlastState.PAUSED if row["state"] == BlastState.PAUSED else BlastState.SENDING
+    await tx.execute("steer_blast", blast_id=row["id"], state=str(state), by=by)
+    await tx.execute("forget_tallies", blast_id=row["id"])
+    await letters.forget_failures(tx, row["id"])
+    return state
+
+
+def _refuse_ended(row: db.Row, what: str) -> None:
+    if row["state"] == BlastState.DONE:
+        raise Conflict(
+            f"Blast {row['id']} is done and cannot be {what}.",
+            remedy="Mail cannot be called back: if it was wrong, publish a correction.",
+            field="blast",
+        )
+    if row["state"] == BlastState.CANCELLED:
+        raise Conflict(
+            f"Blast {row['id']} is cancelled and cannot be {what}.",
+            remedy="Publish a new update to reach the readers.",
+            field="blast",
+        )
+
+
+def _refuse_retry(row: db.Row) -> None:
+    if row["state"] == BlastState.CANCELLED:
+        raise Conflict(
+            f"Blast {row['id']} is cancelled: nobody in it is tried again.",
+            remedy="Publish a new update to reach the readers.",
+            field="blast",
+        )
+    if policy.expires_at(row["published_at"], row["expires_at"]) <= row["now"]:
+        raise Conflict(
+            f"The update of blast {row['id']} has expired: it would reach nobody.",
+            remedy="Publish a new update; --expires-in (expires_at) says how long it is worth sending.",
+            field="blast",
+        )
+
+
+def _retriable(states: Collection[DeliveryState]) -> list[str]:
+    if not states or not set(states) <= set(RETRIABLE):
+        raise Invalid(
+            "Only readers who failed or are in doubt can be tried again.",
+            remedy="Name failed, in_doubt or both; who is deferred is tried again anyway.",
+            field="states",
+        )
+    return [str(each) for each in states]
+
+
+def _codes(code: str | None) -> tuple[int | None, int | None]:
+    """The lowest and the highest of the reply codes that are meant."""
+    if code is None:
+        return None, None
+    if not re.fullmatch(r"[2-5]([0-9]{2}|[0-9]x|xx)", code, re.ASCII | re.IGNORECASE):
+        raise Invalid("That is no reply code.", remedy="Write 550, 55x or 5xx.", field="code")
+    text = code.lower()
+    return int(text.replace("x", "0")), int(text.replace("x", "9"))
