@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 import dispatcher
-from dispatcher import db
+from dispatcher import db, monitoring
 from dispatcher.api import openapi, problems
 from dispatcher.api.routes import router
 from dispatcher.config import Settings
@@ -23,6 +24,7 @@ from dispatcher.errors import DispatcherError, Misconfigured
 from dispatcher.nudges import Bell
 from dispatcher.reporting import SchemaOutdated
 from dispatcher.web.assets import Assets
+from dispatcher.web.figures import Figures
 from dispatcher.web.front import Front, front
 from dispatcher.web.guards import BodyLimit, Caught, Head, SecurityHeaders, Unexpected
 from dispatcher.web.routes import routes
@@ -35,8 +37,11 @@ GRACE = 2
 FOR_MACHINES = ("/api/", "/healthz", "/readyz", "/metrics")
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application. It starts without its database and its broker, and says so at `/readyz`."""
+def create_app(settings: Settings, *, watch_every: float = monitoring.EVERY) -> FastAPI:
+    """The application. It starts without its database and its broker, and says so at `/readyz`.
+
+    Every `watch_every` seconds it looks round for what is not well: somebody has to when no worker lives.
+    """
     assets = Assets()
 
     @asynccontextmanager
@@ -46,7 +51,13 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.database = database
             app.state.bell = Bell(settings.broker_url)
             app.state.front = Front.of(settings, database, assets)
-            yield
+            app.state.figures = Figures(database)
+            watching = asyncio.create_task(monitoring.watch_for_ever(database, watch_every))
+            try:
+                yield
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, app.state.figures.close(), return_exceptions=True)
 
     app = FastAPI(
         title="Dispatcher",

@@ -27,6 +27,15 @@ LITTLE_SPACE = 1024 * 1024 * 1024
 STALLED = 60.0
 #: Seconds that the broker has for its answer.
 BROKER_TIMEOUT = 3.0
+#: Seconds that work may wait before a person should know.
+LONG_WAIT = 900.0
+#: What to do about an incident, by its kind.
+REMEDIES = {
+    "not_sending": "`dispatcher blast show` tells what holds it; the other findings here, what is not well.",
+    "relay": "Mend it there, or add another to DISPATCHER_SMTP_URL. Workers go on by themselves.",
+    "no_workers": "Start one: `dispatcher worker`.",
+    "dead_letters": "The workers' logs of that time tell why; `dispatcher blast retry` tries the readers again.",
+}
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -162,8 +171,16 @@ async def _ledger(database: db.Database) -> list[Finding]:
         await connection.value("can_write")
         alive = int(await connection.value("workers_alive", **{"class": ALIVE}))
         stalled = await connection.one("stalled_work") or {}
-    writes = Finding(name="ledger", health=Health.OK, detail="takes writes")
-    return [writes, workers(alive, stalled["seconds"], stalled["being_sent"])]
+        relays = await connection.all("relay_states", **{"class": ALIVE})
+        waiting = await connection.all("work_by_urgency")
+        open_ones = await connection.all("open_incidents")
+    return [
+        Finding(name="ledger", health=Health.OK, detail="takes writes"),
+        workers(alive, stalled["seconds"], stalled["being_sent"]),
+        _waiting(waiting),
+        *(_circuit(row) for row in relays),
+        *(_incident(row) for row in open_ones),
+    ]
 
 
 def workers(alive: int, waiting_seconds: float, being_sent: int) -> Finding:
@@ -176,6 +193,43 @@ def workers(alive: int, waiting_seconds: float, being_sent: int) -> Finding:
     if not alive:
         return Finding(name=name, health=Health.WARN, detail="none is running", remedy=remedy)
     return Finding(name=name, health=Health.OK, detail=f"{alive} alive, {being_sent} batches being sent")
+
+
+def _waiting(rows: list[db.Row]) -> Finding:
+    """How much waits, and for how long."""
+    name = "waiting work"
+    readers = sum(row["readers"] for row in rows)
+    oldest = max((row["seconds"] for row in rows), default=0.0)
+    if not rows:
+        return Finding(name=name, health=Health.OK, detail="none")
+    detail = f"{readers:,} readers, the oldest for {oldest:,.0f} s"
+    if oldest > LONG_WAIT:
+        remedy = "`dispatcher blast list` shows what is under way; more lanes or relays send it faster."
+        return Finding(name=name, health=Health.WARN, detail=detail, remedy=remedy)
+    return Finding(name=name, health=Health.OK, detail=detail)
+
+
+def _circuit(row: db.Row) -> Finding:
+    """A relay as the workers find it, not as it answers this program just now."""
+    name = f"circuit {row['relay']}"
+    if row["closed"] == row["workers"]:
+        detail = f"closed in all {row['workers']} workers, {row['lanes']} lanes open, {row['overdue']} overdue"
+        return Finding(name=name, health=Health.OK, detail=detail)
+    return Finding(
+        name=name,
+        health=Health.FAIL if row["shut"] or row["unwanted"] else Health.WARN,
+        detail=f"open in {row['workers'] - row['closed']} of {row['workers']} workers: {row['reason'] or 'no reason'}",
+        remedy="Mend it there, or take it out of DISPATCHER_SMTP_URL. Workers ask it again every 15 s by themselves.",
+    )
+
+
+def _incident(row: db.Row) -> Finding:
+    return Finding(
+        name=row["kind"].replace("_", " "),
+        health=Health.FAIL,
+        detail=f"{row['text']} Open for {row['seconds']:,.0f} s.",
+        remedy=REMEDIES.get(row["kind"], "The logs of workers and web tell more."),
+    )
 
 
 def _broker(url: str) -> Finding:

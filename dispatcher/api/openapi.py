@@ -43,6 +43,7 @@ STORY: dict[str, Any] = {
     "created_at": "2026-11-08T20:40:00Z",
     "closed_at": None,
     "successor": None,
+    "in_doubt": None,
     "url": f"{SITE}/s/tarrow-flood",
 }
 UPDATE: dict[str, Any] = {
@@ -88,7 +89,20 @@ BLAST: dict[str, Any] = {
     "per_second": 2878.8,
     "reasons": [{"reason": "451 4.7.1 Try again later", "count": 9}],
     "holding": "",
+    "steered_by": None,
+    "steered_at": None,
 }
+_STEERED = {"steered_by": "cms", "steered_at": "2026-11-09T01:53:08.102Z"}
+PAUSED: dict[str, Any] = {**BLAST, "state": "paused", **_STEERED}
+RESUMED: dict[str, Any] = {**BLAST, **_STEERED}
+CANCELLED: dict[str, Any] = {**BLAST, "state": "cancelled", "deferred": 0, "failed": 11, **_STEERED}
+LISTED_BLAST: dict[str, Any] = {
+    **{name: BLAST[name] for name in ("id", "channel", "state", "story", "seq", "headline")},
+    "published_at": UPDATE["published_at"],
+    "candidates": BLAST["candidates"],
+    **{name: BLAST[name] for name in ("steered_by", "steered_at")},
+}
+RETRIED: dict[str, Any] = {"retried": 2, "left_out": 1, "dry_run": True, "blast": BLAST}
 
 #: What stands for each status in the document; the route's own errors are all of these kinds or more special ones.
 _ERRORS: dict[int, DispatcherError] = {

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Security
+from fastapi import APIRouter, Depends, Header, Path, Query, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dispatcher import access, db, publishing, reporting, stories
+from dispatcher import access, db, publishing, reporting, steering, stories
 from dispatcher.api import openapi
 from dispatcher.api.problems import UnsupportedMediaType
 from dispatcher.api.schemas import (
+    BlastList,
     BlastOut,
     ListedStory,
     NewStory,
     NewUpdate,
     PublishedOut,
+    RetriedOut,
+    RetryOrder,
+    StoryChange,
     StoryList,
     StoryOut,
     StoryWithUpdates,
@@ -81,6 +85,8 @@ async def _caller(request: Request, database: Database, _: Annotated[object, Sec
 Caller = Annotated[str, Depends(_caller)]
 Slug = Annotated[str, Path(description="The story's slug.", examples=["tarrow-flood"])]
 
+BlastId = Annotated[int, Path(ge=1, le=MAX_ID, description="The blast's number.", examples=[48])]
+
 router = APIRouter(prefix=PREFIX, route_class=JsonRoute, dependencies=[Depends(_caller)])
 
 
@@ -94,7 +100,9 @@ router = APIRouter(prefix=PREFIX, route_class=JsonRoute, dependencies=[Depends(_
 )
 async def create_story(body: NewStory, response: Response, database: Database, public_url: PublicUrl) -> Any:
     """A developing story, which readers can follow from now on."""
-    story = await stories.create(database, body.slug, headline=body.headline, summary=body.summary)
+    story = await stories.create(
+        database, body.slug, headline=body.headline, summary=body.summary, in_doubt=body.in_doubt
+    )
     response.headers["Location"] = f"{public_url}{PREFIX}/stories/{story.slug}"
     return StoryOut.values(story, public_url)
 
@@ -128,6 +136,18 @@ async def show_story(slug: Slug, database: Database, public_url: PublicUrl) -> A
     return StoryWithUpdates(
         **StoryOut.values(story, public_url), updates=[UpdateOut.of(each, slug, public_url) for each in updates]
     )
+
+
+@router.patch(
+    "/stories/{slug}",
+    response_model=StoryOut,
+    tags=["Stories"],
+    summary="Change a story",
+    responses=openapi.answers(200, {**openapi.STORY, "in_doubt": "hold"}, 401, 404, 413, 415, 422, 503),
+)
+async def change_story(slug: Slug, body: StoryChange, database: Database, public_url: PublicUrl) -> Any:
+    """Says what becomes of messages that no relay answered, for this story alone."""
+    return StoryOut.values(await stories.set_in_doubt(database, slug, body.in_doubt), public_url)
 
 
 @router.post(
@@ -168,12 +188,91 @@ async def publish_update(
 
 
 @router.get(
+    "/blasts",
+    response_model=BlastList,
+    tags=["Blasts"],
+    summary="List blasts",
+    responses=openapi.answers(200, {"blasts": [openapi.LISTED_BLAST]}, 401, 422, 503),
+)
+async def list_blasts(
+    database: Database, limit: Annotated[int, Query(ge=1, le=1000, description="So many at most.")] = 20
+) -> Any:
+    """The open blasts, then the others, the newest first."""
+    return {"blasts": [each.as_json() for each in await reporting.blasts(database, limit=limit)]}
+
+
+@router.get(
     "/blasts/{blast_id}",
     response_model=BlastOut,
     tags=["Blasts"],
     summary="Show what became of a blast",
     responses=openapi.answers(200, openapi.BLAST, 401, 404, 422, 503),
 )
-async def show_blast(blast_id: Annotated[int, Path(ge=1, le=MAX_ID, examples=[48])], database: Database) -> Any:
+async def show_blast(blast_id: BlastId, database: Database) -> Any:
     """A blast in numbers, all from one moment, so that they add up."""
     return (await reporting.blast(database, blast_id)).as_json()
+
+
+@router.post(
+    "/blasts/{blast_id}/pause",
+    response_model=BlastOut,
+    tags=["Blasts"],
+    summary="Pause a blast",
+    responses=openapi.answers(200, openapi.PAUSED, 401, 404, 409, 422, 503),
+)
+async def pause_blast(blast_id: BlastId, database: Database, by: Caller) -> Any:
+    """Nothing more of it goes out until it is resumed; messages whose last byte has left cannot be stopped. Pausing a
+    paused blast changes nothing."""
+    await steering.pause(database, blast_id, by=by)
+    return (await reporting.blast(database, blast_id)).as_json()
+
+
+@router.post(
+    "/blasts/{blast_id}/resume",
+    response_model=BlastOut,
+    tags=["Blasts"],
+    summary="Resume a blast",
+    responses=openapi.answers(200, openapi.RESUMED, 401, 404, 409, 422, 503),
+)
+async def resume_blast(blast_id: BlastId, database: Database, bell: Ringer, by: Caller) -> Any:
+    """A paused blast goes on where it stopped. Resuming one that is not paused changes nothing."""
+    await steering.resume(database, bell, blast_id, by=by)
+    return (await reporting.blast(database, blast_id)).as_json()
+
+
+@router.post(
+    "/blasts/{blast_id}/cancel",
+    response_model=BlastOut,
+    tags=["Blasts"],
+    summary="Cancel a blast",
+    responses=openapi.answers(200, openapi.CANCELLED, 401, 404, 409, 422, 503),
+)
+async def cancel_blast(blast_id: BlastId, database: Database, by: Caller) -> Any:
+    """Ends it for good, without asking again: who was not written to yet never will be and stays `waiting`, who was
+    `deferred` becomes `failed`. What a relay took cannot be called back."""
+    await steering.cancel(database, blast_id, by=by)
+    return (await reporting.blast(database, blast_id)).as_json()
+
+
+@router.post(
+    "/blasts/{blast_id}/retry",
+    response_model=RetriedOut,
+    tags=["Blasts"],
+    summary="Try readers again who failed",
+    responses=openapi.answers(200, openapi.RETRIED, 401, 404, 409, 413, 415, 422, 503),
+)
+async def retry_blast(blast_id: BlastId, body: RetryOrder, database: Database, bell: Ringer, by: Caller) -> Any:
+    """Once what was in their way is mended. Readers who left or are suppressed are left out; a blast that was done is
+    open again."""
+    retried = await steering.retry(
+        database,
+        bell,
+        blast_id,
+        by=by,
+        states=body.chosen(),
+        reason=body.reason,
+        code=body.code,
+        dry_run=body.dry_run,
+    )
+    report = await reporting.blast(database, blast_id)
+    return {**retried.as_json(), "blast": report.as_json()}

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
-from dispatcher.model import BlastState, Draft, Importance, Kind, Published, Story, StoryState, Update
+from dispatcher.model import (
+    BlastState,
+    DeliveryState,
+    Draft,
+    Importance,
+    InDoubt,
+    Kind,
+    Published,
+    Story,
+    StoryState,
+    Update,
+)
 from dispatcher.publishing import MAX_BODY
 from dispatcher.stories import MAX_HEADLINE, MAX_SLUG, MAX_SUMMARY
 
@@ -30,6 +41,12 @@ WrittenTime = Annotated[datetime, BeforeValidator(_written_time), AfterValidator
 
 def described(longest: int, *, shortest: int = 0) -> dict[str, Any]:
     return {"maxLength": longest, **({"minLength": shortest} if shortest else {})}
+
+
+IN_DOUBT = (
+    "What becomes of a message whose last byte went out without an answer: `resend` sends it again, `hold` leaves it "
+    "to a person; null: as the installation does."
+)
 
 
 class Body(BaseModel):
@@ -59,6 +76,35 @@ class NewStory(Body):
     )
     headline: StrictStr = Field(description="One line.", json_schema_extra=described(MAX_HEADLINE, shortest=1))
     summary: StrictStr = Field("", description="One line below it.", json_schema_extra=described(MAX_SUMMARY))
+    in_doubt: InDoubt | None = Field(None, description=IN_DOUBT)
+
+
+class StoryChange(Body):
+    """What to change of a story."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"in_doubt": "hold"}]})
+
+    in_doubt: InDoubt | None = Field(description=IN_DOUBT)
+
+
+class RetryOrder(Body):
+    """Which readers of a blast to try again: all who failed, unless the fields say otherwise."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"states": ["failed"], "code": "55x", "dry_run": True}]})
+
+    states: list[Literal["failed", "in_doubt"]] = Field(
+        ["failed"],
+        description="Who is in doubt may have the message already: they may get it twice, with the same Message-ID.",
+    )
+    reason: StrictStr | None = Field(None, description="Only readers with exactly this reason, as the blast names it.")
+    code: StrictStr | None = Field(
+        None, description="Only readers whom the relay refused with this reply code: `550`, `55x` or `5xx`."
+    )
+    dry_run: StrictBool = Field(False, description="Count them, and change nothing.")
+
+    def chosen(self) -> list[DeliveryState]:
+        """The states as the action takes them."""
+        return [DeliveryState(each) for each in self.states]
 
 
 class NewUpdate(Body):
@@ -130,6 +176,7 @@ class StoryOut(BaseModel):
     created_at: datetime
     closed_at: datetime | None
     successor: str | None = Field(description="The slug of the story that goes on where this one ended.")
+    in_doubt: InDoubt | None = Field(description=IN_DOUBT)
     url: str = Field(description="The page that readers see.")
 
     @staticmethod
@@ -142,6 +189,7 @@ class StoryOut(BaseModel):
             "created_at": story.created_at,
             "closed_at": story.closed_at,
             "successor": story.successor,
+            "in_doubt": story.in_doubt,
             "url": f"{public_url}/s/{story.slug}",
         }
 
@@ -223,6 +271,27 @@ class Reason(BaseModel):
     count: int
 
 
+class ListedBlastOut(BaseModel):
+    """A blast in the list."""
+
+    id: int
+    channel: str
+    state: BlastState
+    story: str
+    seq: int
+    headline: str
+    published_at: datetime
+    candidates: int = Field(description="Readers whom the update goes to; 0 until the audience is frozen.")
+    steered_by: str | None = Field(description="Who paused, resumed, cancelled or retried it last.")
+    steered_at: datetime | None
+
+
+class BlastList(BaseModel):
+    """The open blasts, then the others, the newest first."""
+
+    blasts: list[ListedBlastOut]
+
+
 class BlastOut(BaseModel):
     """A blast in numbers. `candidates` is always `waiting` plus the nine states; times are milliseconds from the
     publish commit, null before the first acceptance."""
@@ -255,3 +324,14 @@ class BlastOut(BaseModel):
     per_second: float | None
     reasons: list[Reason] = Field(description="Why readers were not reached, the most frequent first.")
     holding: str = Field(description="Why the blast stands still, if it does.")
+    steered_by: str | None = Field(description="Who paused, resumed, cancelled or retried it last.")
+    steered_at: datetime | None = Field(description="When that was.")
+
+
+class RetriedOut(BaseModel):
+    """How many readers are tried again, and the blast after that."""
+
+    retried: int = Field(description="Readers who are tried again, or would be in a dry run.")
+    left_out: int = Field(description="Readers of the selection who left or are suppressed: never written to.")
+    dry_run: bool
+    blast: BlastOut

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import bench, demo, doctor, machine, parts, stories, subscribers, tokens, updates
+from dispatcher.cli import bench, blasts, demo, doctor, machine, parts, stories, subscribers, tokens, updates
 from dispatcher.cli.output import FAILED, tell_bug
 
 ONE_MACHINE = "One machine"
@@ -35,7 +35,7 @@ app.command(rich_help_panel=ONE_MACHINE)(machine.up)
 app.add_typer(stories.app, name="story", rich_help_panel=DESK)
 app.add_typer(subscribers.app, name="subscribers", rich_help_panel=DESK)
 app.command(rich_help_panel=DESK)(updates.publish)
-app.add_typer(updates.blast, name="blast", rich_help_panel=DESK)
+app.add_typer(blasts.app, name="blast", rich_help_panel=DESK)
 app.command(rich_help_panel=PARTS)(parts.web)
 app.command(rich_help_panel=PARTS)(parts.worker)
 app.command(rich_help_panel=PARTS)(parts.beat)

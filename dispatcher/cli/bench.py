@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,7 @@ import typer
 from dispatcher.cli.output import FAILED, WELL, AsJson, answering, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from dispatcher.benchmarking import Cost, Result
+    from dispatcher.benchmarking import Result
 
 LANES = 32
 
@@ -29,6 +28,9 @@ def bench(
         int | None,
         typer.Option(min=1, max=64, help="Worker processes; one a processor. Not with --here.", show_default=False),
     ] = None,
+    lanes: Annotated[
+        int, typer.Option(min=1, max=200, help="Lanes of each process, unless the URL says so. Not with --here.")
+    ] = LANES,
     here: Annotated[
         bool, typer.Option("--here", help="In this installation, with its workers and its relays.")
     ] = False,
@@ -46,23 +48,25 @@ def bench(
       dispatcher bench --here --messages 1000 --json
     """
     with answering(as_json):
-        result = (
-            _here(messages, size_kb) if here else _in_a_box(messages, size_kb, smtp, processes or os.cpu_count() or 1)
-        )
-        if as_json:
-            print_json(result.as_json())
+        if here:
+            result = _here(messages, size_kb)
         else:
-            print_table(("figure", "value"), [(name, f"{value}") for name, value in result.as_json().items()])
-    raise typer.Exit(WELL if result.report.as_json()["accepted"] == messages else FAILED)
+            result = _in_a_box(messages, size_kb, smtp, processes or os.cpu_count() or 1, lanes)
+        shown = result.as_json()
+        if as_json:
+            print_json(shown)
+        else:
+            print_table(("figure", "value"), [(name, f"{value}") for name, value in shown.items() if value != []])
+    raise typer.Exit(WELL if shown["accepted"] == messages else FAILED)
 
 
 def _here(messages: int, size_kb: int) -> Result:
     from dispatcher import benchmarking, config
 
-    return asyncio.run(benchmarking.run(config.load(), messages=messages, size_kb=size_kb, workers=1, cost=None))
+    return asyncio.run(benchmarking.run(config.load(), messages=messages, size_kb=size_kb, workers=1))
 
 
-def _in_a_box(messages: int, size_kb: int, smtp: str | None, processes: int) -> Result:
+def _in_a_box(messages: int, size_kb: int, smtp: str | None, processes: int, lanes: int) -> Result:
     from dispatcher import benchmarking, config
     from dispatcher.config import RelaySettings
     from dispatcher.embedded.box import Box
@@ -71,7 +75,7 @@ def _in_a_box(messages: int, size_kb: int, smtp: str | None, processes: int) -> 
     extra = {"DISPATCHER_LOG_LEVEL": os.environ.get("DISPATCHER_LOG_LEVEL", "warning")}
     if smtp is not None:
         RelaySettings.parse(smtp)
-        env["DISPATCHER_SMTP_URL"] = smtp if "lanes=" in smtp else f"{smtp}{'&' if '?' in smtp else '?'}lanes={LANES}"
+        env["DISPATCHER_SMTP_URL"] = smtp if "lanes=" in smtp else f"{smtp}{'&' if '?' in smtp else '?'}lanes={lanes}"
     directory = config.data_dir() / "bench"
     note("Starting PostgreSQL, Valkey and the workers …")
     try:
@@ -83,33 +87,9 @@ def _in_a_box(messages: int, size_kb: int, smtp: str | None, processes: int) -> 
                 messages=messages,
                 size_kb=size_kb,
                 workers=processes,
-                cost=_cost_of(box.pids()["worker1"]),
+                used=lambda: benchmarking.uses_of(box.pids()),
+                forget=False,
             )
             return asyncio.run(job)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _cost_of(pid: int) -> Callable[[], Cost]:
-    """Reads what a worker and its processes have used. The memory is the most that any has ever had."""
-    import psutil
-
-    from dispatcher.benchmarking import Cost
-
-    def cost() -> Cost:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-        times = [process.cpu_times() for process in family]
-        return Cost(
-            cpu_seconds=sum(each.user + each.system for each in times),
-            rss_bytes=max(_peak_rss(process.pid) for process in family),
-        )
-
-    return cost
-
-
-def _peak_rss(pid: int) -> int:
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:  # noqa: PTH123  # not a file of anybody's
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0

@@ -16,7 +16,7 @@ SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Examine this installation: settings, database, broker, relays, disk, workers.
+    """Examine this installation: settings, database, broker, relays, disk, workers, alarms.
 
     The exit code is 1 if anything must be mended.
     """

@@ -1,20 +1,21 @@
-"""`dispatcher story …`: create, close and list stories."""
+"""`dispatcher story …`: create, set, close and list stories."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dispatcher.cli.output import AsJson, note, print_json, print_table, say
 from dispatcher.cli.session import run
+from dispatcher.model import InDoubt
 
 if TYPE_CHECKING:
     from dispatcher.config import Settings
     from dispatcher.db import Database
     from dispatcher.model import Story
 
-app = typer.Typer(help="Create, close and list stories.", no_args_is_help=True)
+app = typer.Typer(help="Create, set, close and list stories.", no_args_is_help=True)
 
 Slug = Annotated[str, typer.Argument(help="The story's name in addresses, such as tarrow-flood.", show_default=False)]
 
@@ -24,6 +25,14 @@ def create(
     slug: Slug,
     headline: Annotated[str, typer.Option(help="What the story is about, in one line.", show_default=False)],
     summary: Annotated[str, typer.Option(help="One or two sentences for its page.", show_default=False)] = "",
+    in_doubt: Annotated[
+        InDoubt | None,
+        typer.Option(
+            help="What becomes of a message without an answer: sent again, or left to a person. Unset: as the"
+            " installation does (DISPATCHER_IN_DOUBT).",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a developing story that readers can follow.
@@ -36,11 +45,51 @@ def create(
     async def work(settings: Settings, database: Database) -> None:
         from dispatcher import stories
 
-        story = await stories.create(database, slug, headline=headline, summary=summary)
+        story = await stories.create(database, slug, headline=headline, summary=summary, in_doubt=in_doubt)
         if as_json:
             print_json({"story": _as_json(story)})
         else:
             say(f"Created the story {story.slug}. Readers follow it at {settings.public_url}/s/{story.slug}")
+
+    run(work, as_json=as_json)
+
+
+@app.command("set")
+def set_(
+    slug: Slug,
+    in_doubt: Annotated[
+        Literal["resend", "hold", "default"],
+        typer.Option(
+            help="What becomes of a message without an answer: sent again, left to a person, or as the"
+            " installation does (DISPATCHER_IN_DOUBT).",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Change what becomes of a story's messages that no relay answered.
+
+    Between a message's last byte and the relay's answer nobody can know who
+    has it. resend loses nobody, and may write to somebody twice; hold writes
+    to nobody twice, and leaves those readers in doubt until you decide:
+    dispatcher blast retry ID --state in_doubt
+
+    \b
+    Example:
+      dispatcher story set tarrow-flood --in-doubt hold
+    """
+
+    async def work(settings: Settings, database: Database) -> None:
+        from dispatcher import stories
+
+        chosen = None if in_doubt == "default" else InDoubt(in_doubt)
+        story = await stories.set_in_doubt(database, slug, chosen)
+        if as_json:
+            print_json({"story": _as_json(story)})
+        else:
+            what = "sent again" if (chosen or settings.in_doubt) is InDoubt.RESEND else "left to a person"
+            as_all = "" if chosen else ", as the installation does"
+            say(f"Messages of {story.slug} without an answer are {what}{as_all}.")
 
     run(work, as_json=as_json)
 
@@ -96,4 +145,5 @@ def _as_json(story: Story) -> dict[str, object]:
         "closed_at": None if story.closed_at is None else story.closed_at.isoformat(),
         "successor": story.successor,
         "followers": story.followers,
+        "in_doubt": None if story.in_doubt is None else str(story.in_doubt),
     }

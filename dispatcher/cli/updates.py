@@ -1,4 +1,4 @@
-"""`dispatcher publish` and `dispatcher blast …`: send an update out, and see what became of it."""
+"""`dispatcher publish`: send an update out."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from dispatcher.model import Draft, Importance, Kind, Published
 if TYPE_CHECKING:
     from dispatcher.config import Settings
     from dispatcher.db import Database
-
-blast = typer.Typer(help="See what became of a blast.", no_args_is_help=True)
 
 #: Bytes of a text that are read at most; publishing holds the real limit, after CRLF has shrunk to LF.
 MOST_READ = 1024 * 1024
@@ -99,28 +97,6 @@ async def _wait(database: Database, published: Published, *, as_json: bool) -> i
         for report in reports:
             watching.print_report(report)
     return watching.verdict(reports)
-
-
-@blast.command()
-def show(
-    blast_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="The number of the blast.", show_default=False)],
-    watch: Annotated[bool, typer.Option("--watch", help="Watch until the last reader has an outcome.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show a blast in numbers: who was reached, who was not and why, and how fast."""
-
-    async def work(_: Settings, database: Database) -> None:
-        from dispatcher import reporting
-
-        report = await reporting.blast(database, blast_id)
-        if watch and not report.settled:
-            [report] = await watching.until_settled(database, [blast_id])
-        if as_json:
-            print_json(report.as_json())
-        else:
-            watching.print_report(report)
-
-    run(work, as_json=as_json)
 
 
 def duration(text: str) -> timedelta:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Group, RenderableType
@@ -57,14 +58,39 @@ def verdict(reports: Sequence[BlastReport]) -> int:
     return WELL
 
 
-def print_report(report: BlastReport) -> None:
-    """A blast in words and numbers, as a result."""
-    say(f"Blast {report.id}, update {report.seq} of {report.story}: {report.headline}", style="bold")
-    say(f"  {report.state}; {_line(report)}")
-    if report.holding:
-        say(f"  Standing still: {report.holding}")
+def print_report(report: BlastReport, *, tell: Callable[..., None] = say) -> None:
+    """A blast in words and numbers, as a result, or beside it."""
+    tell(f"Blast {report.id}, update {report.seq} of {report.story}: {report.headline}", style="bold")
+    tell(f"  {report.state}; {_line(report)}")
+    for line in standing(report):
+        tell(f"  {line}")
     for reason, count in report.reasons:
-        say(f"  {count:>9,} × {reason}")
+        tell(f"  {count:>9,} × {reason}")
+
+
+def standing(report: BlastReport) -> list[str]:
+    """Why a blast stands still and what to do about it, in words; nothing if it goes on by itself."""
+    if report.state is BlastState.PAUSED:
+        return [f"Paused{_by_whom(report)}. Go on with: dispatcher blast resume {report.id}"]
+    if report.state is BlastState.CANCELLED:
+        lines = [f"Cancelled{_by_whom(report)}: {_not_written_to(report)}."]
+        if report.states.get(DeliveryState.ACCEPTED):
+            lines.append("What a relay took cannot be called back. If it was wrong, publish a correction.")
+        return lines
+    return [f"Standing still: {report.holding}"] if report.holding else []
+
+
+def _by_whom(report: BlastReport) -> str:
+    if report.steered_by is None or report.steered_at is None:
+        return ""
+    return f" by {report.steered_by} at {report.steered_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _not_written_to(report: BlastReport) -> str:
+    if report.candidates is not None and not report.waiting:
+        return "everybody had been written to"
+    readers = "nobody was written to" if report.candidates is None else f"{report.waiting:,} were not written to"
+    return f"{readers}; only a new update reaches them"
 
 
 class _Picture(Protocol):
@@ -91,22 +117,25 @@ class _Moving:
 class _Lines:
     def __init__(self) -> None:
         self._next = time.monotonic() + LINE_EVERY
+        self._states: list[BlastState] = []
 
     def show(self, reports: Sequence[BlastReport]) -> None:
+        states = [report.state for report in reports]
+        paused = BlastState.PAUSED in states and states != self._states  # whoever waits must know at once
         settled = all(report.settled for report in reports)
-        if not settled and time.monotonic() < self._next:
+        if not settled and not paused and time.monotonic() < self._next:
             return
+        self._states = states
         self._next = time.monotonic() + LINE_EVERY
         for report in reports:
-            note(f"blast {report.id}: {_line(report)}" + (f"; standing still: {report.holding}" * bool(report.holding)))
+            note("; ".join([f"blast {report.id}: {_line(report)}", *standing(report)]))
 
 
 def _block(report: BlastReport) -> RenderableType:
     if report.settled:
         return _bar(report)  # the report that follows has the words
     lines = [_bar(report), Text(_line(report))]
-    if report.holding:
-        lines.append(Text(clean(f"Standing still: {report.holding}"), style="yellow"))
+    lines += [Text(clean(line), style="yellow") for line in standing(report)]
     return Group(*lines)
 
 
@@ -126,7 +155,8 @@ def _bar(report: BlastReport) -> Text:
 def _line(report: BlastReport) -> str:
     """A blast in one line: who was reached, who was not, how fast."""
     if report.candidates is None:
-        return "the audience is being counted"
+        cutting = report.state is BlastState.CUTTING
+        return "the audience is being counted" if cutting else "the audience was not counted yet"
     accepted = report.states.get(DeliveryState.ACCEPTED, 0)
     parts = [f"{accepted:,} of {report.candidates:,} accepted"]
     parts += [

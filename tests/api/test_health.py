@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,6 +19,18 @@ def figures(text: str) -> dict[str, float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def scraped(site: Site) -> dict[str, float]:
+    """The figures of a scrape for which none came too late, however busy this machine is."""
+    deadline = time.monotonic() + 20
+    while True:
+        found = figures(site.get("/metrics").text)
+        late = [value for name, value in found.items() if name.startswith("dispatcher_figures_late")]
+        if late and not any(late):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
 
 
 def a_port_where_nothing_listens() -> int:
@@ -37,8 +50,8 @@ def test_the_fleet_is_shown_in_figures_that_prometheus_reads(site: Site) -> None
     site.add_reader("tarrow-flood", "strike")
     site.add_reader("tarrow-flood")
     site.publish()
+    found = scraped(site)
     answer = site.get("/metrics")
-    found = figures(answer.text)
 
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert found["dispatcher_database_up"] == 1

@@ -31,7 +31,7 @@ def test_it_is_openapi_3_1_and_every_reference_in_it_leads_somewhere(document: d
 
 
 def test_every_operation_is_described_and_documents_its_errors(document: dict[str, Any]) -> None:
-    assert len(operations(document)) == 5
+    assert len(operations(document)) == 11
     for operation in operations(document):
         assert operation["summary"]
         assert operation["description"]
@@ -61,13 +61,17 @@ def test_every_example_of_a_request_is_accepted(site: Site, document: dict[str, 
         for name, schema in document["components"]["schemas"].items()
         if "examples" in schema
     }
-    assert examples.keys() == {"NewStory", "NewUpdate"}
+    assert examples.keys() == {"NewStory", "StoryChange", "NewUpdate", "RetryOrder"}
     with site.cms() as cms:
         story = cms.post("/api/v1/stories", json=examples["NewStory"])
+        change = cms.patch("/api/v1/stories/tarrow-flood", json=examples["StoryChange"])
         update = cms.post("/api/v1/stories/tarrow-flood/updates", json=examples["NewUpdate"])
+        retry = cms.post("/api/v1/blasts/1/retry", json=examples["RetryOrder"])
 
     assert story.status_code == 201, story.text
+    assert change.status_code == 200, change.text
     assert update.status_code == 201, update.text
+    assert retry.status_code == 200, retry.text
 
 
 def test_the_example_of_a_blast_has_the_members_of_a_real_one(site: Site, document: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from tests.api.serving import SECRET, Site, running, settings_for
 from tests.journeys.mails import caught
 from tests.support.directories import service_directory
 
+STEERING = ("pause", "resume", "cancel", "retry")
 HOSTILE = (
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -72,7 +73,9 @@ def addresses(site: Site) -> dict[str, str]:
         "/api/v1/stories": "/api/v1/stories",
         "/api/v1/stories/{slug}": "/api/v1/stories/tarrow-flood",
         "/api/v1/stories/{slug}/updates": "/api/v1/stories/tarrow-flood/updates",
+        "/api/v1/blasts": "/api/v1/blasts",
         "/api/v1/blasts/{blast_id}": f"/api/v1/blasts/{blast}",
+        **{f"/api/v1/blasts/{{blast_id}}/{verb}": f"/api/v1/blasts/{blast}/{verb}" for verb in STEERING},
     }
 
 
