@@ -25,6 +25,7 @@ MOST_ROWS = 2000
 RECONNECT = 0.5
 #: What `_cells` gives, by the names that the statement has for it.
 PARAMETERS = ("blasts", "subscribers", "states", "attempts", "in_doubt", "retry_in", "codes", "relays", "replies")
+NOTHING = [b"{}"] * len(PARAMETERS)
 OPEN = (DeliveryState.DEFERRED, DeliveryState.IN_DOUBT)
 
 
@@ -86,6 +87,7 @@ class Ledger:
                 continue
             try:
                 async with Statement(connection, "record", PARAMETERS) as record:
+                    await record.run(NOTHING)  # planned now, not when the first reader waits for it
                     self.trouble = ""
                     await self._write_until_lost(record)
             except Exception as error:  # noqa: BLE001  # without its ledger a worker can do nothing: try for ever

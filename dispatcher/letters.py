@@ -137,7 +137,10 @@ class Letters:
 
     def wish(self, cadence: str, confirmed_at: datetime | None, locale: str, timezone: str) -> str:
         """What the reader asked for, in words. Readers who confirmed on one day share them."""
-        key = (cadence, confirmed_at and confirmed_at.replace(minute=0, second=0, microsecond=0), locale, timezone)
+        quarter = 0  # of an hour: within one, no time zone has midnight
+        if confirmed_at is not None:
+            quarter = confirmed_at.toordinal() * 96 + confirmed_at.hour * 4 + confirmed_at.minute // 15
+        key = (cadence, quarter, locale, timezone)
         words = self._wishes.get(key)
         if words is None:
             if len(self._wishes) >= MOST_WISHES:

@@ -34,6 +34,9 @@ class Batch:
         self.subscriber_ids: list[int] = row["subscriber_ids"]
         self.retry: bool = row["retry"]
         self.created_at: datetime = row["created_at"]
+        self.claimed_when: datetime = row["claimed_when"]  #: on the database's clock
+        self.claimed_at = time.monotonic()  #: the same moment on ours, or a little later
+        self.story_in_doubt = None if row["in_doubt"] is None else InDoubt(row["in_doubt"])
         self.is_suspect: bool = row["attempts"] > SUSPECT  #: workers have died on it before
         self.token: int = row["lease_token"]
         self.deadline = deadline  #: on the monotonic clock: after it, start no message of this batch
@@ -42,6 +45,7 @@ class Batch:
         self.left: set[int] = set()  #: readers who may have left since they were loaded: look again
         self.expires_at = float("inf")  #: on the monotonic clock: when its update expires
         self.in_doubt = InDoubt.RESEND  #: what becomes of a message without an answer
+        self.received: list[int] = []  #: readers who have received the update
         self.unsent = 0
         self.reason = ""
         self.pause = 0.0  #: seconds before it is claimed again, if it has to be
@@ -52,7 +56,8 @@ class Batch:
     @property
     def is_stopped(self) -> bool:
         """True if no message of this batch may be started any more."""
-        return self.lost or self.called_back or time.monotonic() >= self.deadline
+        now = time.monotonic()
+        return self.lost or self.called_back or now >= self.deadline or now >= self.expires_at
 
     def expect(self, outcomes: int) -> None:
         """So many outcomes are to come; the batch is finished when they are all in the ledger."""
@@ -174,6 +179,8 @@ class Mail:
             recorded()
             return
         if not self._is_overdue:
+            if outcome.fate is Fate.ACCEPTED:
+                batch.received.append(reader.id)
 
             def written() -> None:
                 batch.one_done()
@@ -185,6 +192,12 @@ class Mail:
                 self._desk.received_late(batch, reader)
                 recorded()
 
+        elif outcome.fate in (Fate.DEFERRED, Fate.REFUSED):
+
+            def written() -> None:
+                self._desk.refused_late(batch, reader)
+                recorded()
+
         else:
             written = recorded
         self._desk.record(self._entry(outcome, None, written))
@@ -192,7 +205,7 @@ class Mail:
     def overdue(self, patience: float) -> None:
         """Until the answer comes the ledger says "in doubt", and tries again long after nobody waits for it."""
         self._is_overdue = True
-        outcome = Outcome(Fate.IN_DOUBT, None, "the last byte went out and the relay has not answered yet")
+        outcome = Outcome(Fate.IN_DOUBT, None, "the message went out and the relay has not answered yet")
         self._desk.record(self._entry(outcome, patience + OVERDUE_MARGIN, self._batch.one_done))
 
     def _entry(self, outcome: Outcome, retry_in: float | None, written: Callable[[], None]) -> Entry:
@@ -237,6 +250,9 @@ class Desk(Protocol):
 
     def received_late(self, batch: Batch, reader: Reader) -> None:
         """The relay accepted the mail when nobody waited for it any more."""
+
+    def refused_late(self, batch: Batch, reader: Reader) -> None:
+        """The relay refused the mail for now when nobody waited for it any more: it was not in doubt after all."""
 
 
 def entry_of(batch: Batch, reader: Reader, state: DeliveryState, why: str) -> Entry:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -31,15 +32,30 @@ from dispatcher.tokens import MessageIds, leave_links, manage_links
 
 log = structlog.get_logger()
 
+NEVER = datetime.min.replace(tzinfo=UTC)
 #: With fewer parcels than this waiting for a lane, the next batch is claimed.
 LOW_WATER = 200
 #: Seconds before a batch is tried again that failed for a reason of ours.
 ERROR_PAUSE = 15.0
+#: Seconds to claim nothing after a batch failed for such a reason: what failed for one mostly fails for the next.
+INTERRUPTION = 1.0
 #: Seconds to wait for a claimed batch to be loaded before the next is claimed.
 LOADING = 1.0
 #: How often a batch is offered back, a second apart, before its lease is left to lapse.
 RELEASE_TRIES = 5
 STOPS = "the worker stops"
+#: What a batch needs of the database, with values that touch nothing: run once when a connection is made.
+WARM: Mapping[str, Mapping[str, Any]] = {
+    "cut_next": {"urgency": -1, "batch_size": 1},
+    "claim_batch": {"urgency": -1, "worker": 0, "lease": 1.0, "suspect": 0, "alone": False},
+    "blast_content": {"blast_id": 0},
+    "earlier_updates": {"story_id": 0, "before": 0, "limit": 1},
+    "load_recipients": {"ids": [], "story_id": 0, "blast_id": 0, "since": NEVER, "expires_at": NEVER},
+    "find_letter": {"blast_id": 0, "variant": "", "rest": 0.0},
+    "note_received": {"story_id": 0, "ids": [], "seq": 0},
+    "finish_batch": {"batch_id": 0, "token": 0},
+    "finish_blast": {"blast_id": 0},
+}
 
 
 class Sender:
@@ -69,7 +85,8 @@ class Sender:
         self._running: set[asyncio.Task[None]] = set()
         self._drain: asyncio.Task[None] | None = None
         self._late: set[asyncio.Task[None]] = set()
-        self._stopped_blasts: set[int] = set()
+        self._stopped_blasts: set[int] = set()  # those of which news came while a claim was on its way
+        self._interrupted = False
         self._stopping = False
         self.on_published: Callable[[], None] = lambda: None  #: called when an update was published, by anybody
 
@@ -108,8 +125,8 @@ class Sender:
         if self._running:
             await asyncio.wait(self._running, timeout=2)
         await self._ledger.close()
-        if self._late:
-            await asyncio.wait(self._late, timeout=2)
+        if unfinished := self._running | self._late:
+            await asyncio.wait(unfinished, timeout=2)
         if self._drain is not None:
             self._drain.cancel()
         await self._fleet.close()
@@ -132,19 +149,30 @@ class Sender:
 
     def received_late(self, batch: Batch, reader: Reader) -> None:
         """The relay accepted a mail when its batch no longer waited for it."""
-        task = asyncio.create_task(self._note_late(batch, reader))
+        self._later("note_received_late", story_id=batch.story_id, subscriber_id=reader.id, seq=batch.seq)
+
+    def refused_late(self, batch: Batch, reader: Reader) -> None:
+        """The relay refused a mail for now when its batch no longer waited for it: it was not in doubt after all."""
+        self._later("note_refused_late", blast_id=batch.blast_id, subscriber_id=reader.id, doubts=reader.in_doubt_count)
+
+    def _later(self, statement: str, **values: int) -> None:
+        task = asyncio.create_task(self._note_late(statement, values))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
-    async def _note_late(self, batch: Batch, reader: Reader) -> None:
+    async def _note_late(self, statement: str, values: dict[str, int]) -> None:
         try:
             async with self._database.transaction() as tx:
-                await tx.execute("note_received_late", story_id=batch.story_id, subscriber_id=reader.id, seq=batch.seq)
+                await tx.execute(statement, **values)
         except DatabaseUnavailable as error:
-            log.error("late acceptance not noted", blast=batch.blast_id, reason=error.message)
+            log.error("late answer not noted", statement=statement, reason=error.message, **values)
 
     async def _drain_for_ever(self) -> None:
         while not self._stopping:
+            if self._interrupted:
+                self._interrupted = False
+                await asyncio.sleep(INTERRUPTION)
+                continue
             self._poke.clear()
             try:
                 if await self._claim_one():
@@ -168,6 +196,7 @@ class Sender:
         full = len(self._backlog) >= LOW_WATER and most_urgent is not None
         if full and most_urgent is not None:
             limit = min(limit, most_urgent - 1)  # only what overtakes everything that is here already
+        self._stopped_blasts.clear()  # what was known before, the claim itself sees
         claimed_at = time.monotonic()
         async with self._database.connection() as connection:
             row = await connection.one(
@@ -205,12 +234,12 @@ class Sender:
             await batch.finished.wait()
             await self._end(batch, content)
         except DatabaseUnavailable as error:
-            batch.lost = True
+            batch.lost = self._interrupted = True
             log.error("batch interrupted", batch=batch.id, reason=error.message)
             await self._release(batch, "the database did not answer")
         except Exception as error:
             log.exception("batch failed", batch=batch.id)
-            batch.pause = ERROR_PAUSE
+            batch.pause, self._interrupted = ERROR_PAUSE, True
             await self._release(batch, f"an error in the worker ({type(error).__name__}); its log tells more")
         finally:
             batch.lost = True
@@ -220,8 +249,8 @@ class Sender:
 
     async def _load(self, batch: Batch, content: Content) -> None:
         batch.story_id, batch.seq = content.story_id, content.update.seq
-        batch.expires_at = time.monotonic() + (content.expires_at - datetime.now(UTC)).total_seconds()
-        batch.in_doubt = content.view.story.in_doubt or self._in_doubt
+        batch.expires_at = batch.claimed_at + (content.expires_at - batch.claimed_when).total_seconds()
+        batch.in_doubt = batch.story_in_doubt or self._in_doubt
         async with self._database.connection() as connection:
             rows = await connection.tuples(
                 "load_recipients",
@@ -237,6 +266,8 @@ class Sender:
         for row in rows:
             reader = Reader(*row)
             if reader.is_done(retry=batch.retry):
+                if reader.state == DeliveryState.ACCEPTED:
+                    batch.received.append(reader.id)
                 continue
             if (skip := reader.skipped(batch.in_doubt)) is not None:
                 state, why = skip
@@ -255,7 +286,9 @@ class Sender:
         batch.expect(len(parcels) + len(entries))
         self._ledger.put_all(entries)
         self._backlog.add(batch.urgency, parcels)
-        if self._stopping or batch.is_stopped:
+        if self._stopping:
+            self._backlog.drop(STOPS)
+        elif batch.is_stopped:
             self._backlog.sweep()
 
     async def _letter(self, batch: Batch, content: Content, reader: Reader) -> Letter | LetterFailed:
@@ -280,13 +313,7 @@ class Sender:
             await self._release(batch, batch.reason)
             return
         async with self._database.transaction() as tx:
-            await tx.execute(
-                "note_received",
-                blast_id=batch.blast_id,
-                story_id=content.story_id,
-                ids=batch.subscriber_ids,
-                seq=content.update.seq,
-            )
+            await tx.execute("note_received", story_id=content.story_id, ids=batch.received, seq=content.update.seq)
             await tx.execute("finish_batch", batch_id=batch.id, token=batch.token)
         async with self._database.transaction() as tx:
             # Apart from the batch: two last batches that end together must each see the other's end.
@@ -346,8 +373,6 @@ class Sender:
         return list(self._batches)
 
     def _renewed(self, asked: Sequence[int], kept: set[int], since: float) -> None:
-        if not since:  # no news came for a while: what was stopped may have been resumed
-            self._stopped_blasts.clear()
         for token in asked:
             batch = self._batches.get(token)
             if batch is None:

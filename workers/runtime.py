@@ -20,7 +20,7 @@ from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import URGENT, Urgency
 from dispatcher.nudges import Bell, Task
 from dispatcher.rendering.press import Press
-from dispatcher.sending import Sender
+from dispatcher.sending import WARM, Sender
 
 log = structlog.get_logger()
 
@@ -109,7 +109,7 @@ class Engine:
             await self._bell.ring(Task.SEND, urgency=work.to_send, times=min(work.batches, fanout.MOST_NUDGES))
 
     async def _open(self) -> None:
-        self._database = db.Database(self._settings.database_url, size=4)
+        self._database = db.Database(self._settings.database_url, size=4, warm=WARM)
         await self._database.open()
         self._bell = Bell(self._settings.broker_url)
         self._press = Press()

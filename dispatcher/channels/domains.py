@@ -50,12 +50,12 @@ class Domains:
         domain.admitted[address] += 1
         return ""
 
-    def leave(self, address: str, *, success: bool = False) -> str:
-        """A message is no longer on its way. The domain if one more may now be sent to it; else empty."""
+    def leave(self, address: str, *, success: bool = False) -> tuple[str, int]:
+        """A message is no longer on its way. Its domain, and how many more may now be on their way to it."""
         name = domain_of(address)
         domain = self.limited.get(name)
         if domain is None:
-            return ""
+            return name, 0
         if domain.admitted[address]:
             domain.on_the_way -= 1
             domain.admitted[address] -= 1
@@ -66,7 +66,7 @@ class Domains:
             if domain.successes >= domain.limit:
                 domain.successes = 0
                 domain.limit = min(MOST, domain.limit + 1)
-        return name if domain.on_the_way < self._share(domain.limit) else ""
+        return name, self._share(domain.limit) - domain.on_the_way
 
     def complain(self, address: str) -> None:
         """The domain says that it is too much (421, 4.7.x)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -10,9 +11,9 @@ from dispatcher.channels import Fate, Outcome, Parcel
 #: How often a parcel may come back without ever being offered, before it is deferred like a refused one.
 MOST_RETURNS = 3
 #: Parcels that wait for their domain apart from the others; any more are given back to the queue in the database.
-MOST_PARKED = 400
-#: Seconds for which they are left alone there.
-PARKED_WAIT = 15.0
+MOST_PARKED = 1000
+#: Seconds for which they are left alone there: as long as the first in their line has waited, within these bounds.
+PARKED_WAIT = (1.0, 15.0)
 
 
 class Backlog:
@@ -25,7 +26,7 @@ class Backlog:
         self._size = 0
         self._on_low = on_low
         self._low_water = low_water
-        self._parked: dict[str, deque[Parcel]] = {}
+        self._parked: dict[str, deque[tuple[float, Parcel]]] = {}  # since when
         self._parked_size = 0
 
     def __len__(self) -> int:
@@ -53,40 +54,46 @@ class Backlog:
                 if self._size == self._low_water - 1:
                     self._on_low()
                 if not parcel.wanted():
-                    parcel.settle(Outcome(Fate.UNSENT), _nothing)
+                    parcel.settle(Outcome(Fate.UNSENT), _nothing)  # as `_is_wanted`, without a call in the hot path
                 elif admit is not None and (domain := admit(parcel.address)):
                     self._park(domain, parcel)
                 else:
                     return parcel
         return None
 
-    def unpark(self, domain: str, most: int = 1) -> None:
-        """Let up to `most` parked parcels of a domain be taken, before everything else of their urgency."""
+    def unpark(self, domain: str, most: int = 1) -> int:
+        """Let up to `most` parked parcels of a domain be taken, before everything else of their urgency.
+
+        Says how many there were.
+        """
         parked = self._parked.get(domain)
-        while parked and most:
-            parcel = parked.popleft()
+        count = 0
+        while parked and count < most:
+            _, parcel = parked.popleft()
             self._parked_size -= 1
+            if self._parked_size == self._low_water - 1:
+                self._on_low()
             self._queue(parcel.urgency).appendleft(parcel)
             self._size += 1
-            most -= 1
+            count += 1
         if parked is not None and not parked:
             del self._parked[domain]
+        return count
 
     def sweep(self) -> None:
         """Settle as unsent what is no longer wanted, without waiting for a lane to take it."""
-        for queue in [*self._queues.values(), *self._parked.values()]:
+        for queue in self._queues.values():
             waiting = list(queue)
             queue.clear()
-            for parcel in waiting:
-                if parcel.wanted():
-                    queue.append(parcel)
-                else:
-                    parcel.settle(Outcome(Fate.UNSENT), _nothing)
+            queue.extend(parcel for parcel in waiting if _is_wanted(parcel))
+        for parked in self._parked.values():
+            standing = list(parked)
+            parked.clear()
+            parked.extend((since, parcel) for since, parcel in standing if _is_wanted(parcel))
         self._count()
 
     def give_back(self, parcel: Parcel) -> None:
-        if not parcel.wanted():
-            parcel.settle(Outcome(Fate.UNSENT), _nothing)
+        if not _is_wanted(parcel):
             return
         parcel.returns += 1
         if parcel.returns > MOST_RETURNS:
@@ -98,20 +105,26 @@ class Backlog:
 
     def drop(self, reason: str) -> None:
         """Settle everything that waits as unsent: nobody can take it now."""
-        for queue in [*self._queues.values(), *self._parked.values()]:
-            waiting = list(queue)
+        waiting = [parcel for queue in self._queues.values() for parcel in queue]
+        waiting += [parcel for parked in self._parked.values() for _, parcel in parked]
+        self._parked.clear()
+        for queue in self._queues.values():
             queue.clear()
-            for parcel in waiting:
-                parcel.settle(Outcome(Fate.UNSENT, reply=reason), _nothing)
+        for parcel in waiting:
+            parcel.settle(Outcome(Fate.UNSENT, reply=reason), _nothing)
         self._count()
 
     def _park(self, domain: str, parcel: Parcel) -> None:
-        if self._parked_size >= MOST_PARKED:
-            reply = f"{domain} takes only little at once"
-            parcel.settle(Outcome(Fate.UNSENT, reply=reply, wait=PARKED_WAIT), _nothing)
+        now = time.monotonic()
+        parked = self._parked.setdefault(domain, deque())
+        if self._parked_size < MOST_PARKED:
+            parked.append((now, parcel))
+            self._parked_size += 1
             return
-        self._parked.setdefault(domain, deque()).append(parcel)
-        self._parked_size += 1
+        least, most = PARKED_WAIT
+        waited = now - parked[0][0] if parked else 0.0
+        reply = f"{domain} takes only little at once"
+        parcel.settle(Outcome(Fate.UNSENT, reply=reply, wait=min(most, max(least, waited))), _nothing)
 
     def _count(self) -> None:
         self._parked = {domain: queue for domain, queue in self._parked.items() if queue}
@@ -124,6 +137,14 @@ class Backlog:
             self._queues[urgency] = deque()
             self._order = sorted(self._queues)
         return self._queues[urgency]
+
+
+def _is_wanted(parcel: Parcel) -> bool:
+    """Whether a parcel is still to be sent. One that is not has been settled as unsent."""
+    if parcel.wanted():
+        return True
+    parcel.settle(Outcome(Fate.UNSENT), _nothing)
+    return False
 
 
 def _nothing() -> None:

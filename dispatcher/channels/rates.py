@@ -57,7 +57,12 @@ class Buckets:
         try:
             async with asyncio.timeout(TIMEOUT):
                 return int(await self._script(keys=[KEY.format(name)], args=[rate, max(1.0, rate * BURST), most]))
-        except (RedisError, OSError, TimeoutError) as error:
+        except (
+            RedisError,
+            OSError,
+            TimeoutError,
+            TypeError,
+        ) as error:  # TypeError: the URL has an option for Celery alone
             self._again_at = now + LEFT_ALONE
             log.warning("rates are not shared", error=type(error).__name__, remedy="each process keeps to its share")
             return None

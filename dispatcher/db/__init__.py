@@ -12,21 +12,27 @@ and is called as `await tx.one("find_story", slug=slug)`. Parameters are always 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
 from typing import Any, LiteralString, Self
 
 import psycopg
+import structlog
 from psycopg import errors as pg
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from dispatcher.errors import DatabaseUnavailable
 
+log = structlog.get_logger()
+
 #: Seconds to wait for a free connection before the caller is told that the database does not answer.
 POOL_TIMEOUT = 10.0
+#: Seconds for which a pooled connection that has proved to be alive is taken to be so.
+CHECK_EVERY = 1.0
 #: How soon a database counts as gone: 5 s without a connection, about 25 s without a sign of life on one.
 PATIENCE: dict[str, Any] = {
     "connect_timeout": 5,
@@ -104,21 +110,47 @@ class Connection:
         await self.raw.close()
 
 
+class _Pooled(psycopg.AsyncConnection[DictRow]):
+    """A connection that knows when it last proved to be alive, on the monotonic clock."""
+
+    alive_at = 0.0
+
+
+async def _check(raw: _Pooled) -> None:
+    """Prove that a connection lives, but not again a moment later: that would double the round trips of a busy path."""
+    now = time.monotonic()
+    if now - raw.alive_at > CHECK_EVERY:
+        await AsyncConnectionPool.check_connection(raw)
+        raw.alive_at = now
+
+
 class Database:
     """A pool of connections to one database."""
 
-    def __init__(self, url: str, *, size: int = 8) -> None:
+    def __init__(self, url: str, *, size: int = 8, warm: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """A pool of at most `size` connections.
+
+        `warm` names statements, with values that change nothing, that every connection runs once when it is made, and
+        `size` - 1 connections are kept. So nothing is planned for the first time while a reader waits.
+        """
         self.url = url
-        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[DictRow]] = AsyncConnectionPool(
+        self._warm = warm or {}
+        self._pool: AsyncConnectionPool[_Pooled] = AsyncConnectionPool(
             url,
-            connection_class=psycopg.AsyncConnection[DictRow],
-            kwargs={"autocommit": True, "row_factory": dict_row, **PATIENCE},
-            min_size=1,
+            connection_class=_Pooled,
+            kwargs={
+                "autocommit": True,
+                "row_factory": dict_row,
+                "prepare_threshold": 0 if warm else 5,
+                **PATIENCE,
+            },
+            min_size=size - 1 if warm else 1,
             max_size=size,
             timeout=POOL_TIMEOUT,
             max_idle=300,
             open=False,
-            check=AsyncConnectionPool.check_connection,
+            configure=self._warm_up,
+            check=_check,
             name="dispatcher",
         )
 
@@ -135,6 +167,13 @@ class Database:
 
     async def close(self) -> None:
         await self._pool.close()
+
+    async def _warm_up(self, raw: psycopg.AsyncConnection[DictRow]) -> None:
+        try:
+            for name, values in self._warm.items():
+                await raw.execute(statements()[name], values)
+        except psycopg.Error as error:  # perhaps not migrated yet: whoever really works with it will be told
+            log.warning("connection not warmed up", statement=name, reason=_first_line(error))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

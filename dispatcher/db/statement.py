@@ -7,6 +7,7 @@ writes some hundred times a second. Here the socket stays registered and paramet
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Sequence
 from typing import Self
@@ -17,6 +18,8 @@ from psycopg import errors, pq
 from dispatcher import db
 
 _NAME = b"statement"
+#: Seconds after which a statement without an answer looks at its connection again.
+LOOK_EVERY = 1.0
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 
@@ -29,8 +32,9 @@ class Statement:
         text = re.sub(r"%\((\w+)\)s", lambda found: f"${numbers[found[1]]}", db.statements()[name])
         self._connection = connection
         self._pgconn = connection.raw.pgconn
-        # Remembered: a connection that was lost does not say any more which socket it had.
-        self._fd = self._pgconn.socket
+        # A descriptor of our own: libpq closes its one as soon as the connection is lost, and the number may then be
+        # another connection's while the loop still watches it for this one. Nobody would hear from either.
+        self._fd = os.dup(self._pgconn.socket)
         self._sql = text.replace("%%", "%").encode()
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] | None = None
@@ -43,13 +47,16 @@ class Statement:
         try:
             await self._send(lambda: self._pgconn.send_prepare(_NAME, self._sql))
         except BaseException:
-            self._loop.remove_reader(self._fd)
+            self._forget()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._error is None:
-            self._loop.remove_reader(self._fd)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
 
     async def run(self, values: Sequence[bytes]) -> None:
         """Execute and wait for the commit. `values` are in Postgres's text format. Raises what a cursor would."""
@@ -59,12 +66,14 @@ class Statement:
         if self._error is not None:
             raise self._error
         self._done = self._loop.create_future()
+        self._watch = self._loop.call_later(LOOK_EVERY, self._look)
         try:
             start()  # type: ignore[operator]
             while self._pgconn.flush():
                 await self._writable()
             await self._done
         finally:
+            self._watch.cancel()
             self._done = None
 
     async def _writable(self) -> None:
@@ -74,8 +83,13 @@ class Statement:
         try:
             await self._room
         finally:
-            if self._error is None:
-                self._loop.remove_writer(self._fd)
+            self._loop.remove_writer(self._fd)
+
+    def _look(self) -> None:
+        """Look unasked: libuv tells of a broken socket once, perhaps before all of it is read, and then never again."""
+        self._readable()
+        if self._done is not None and not self._done.done():
+            self._watch = self._loop.call_later(LOOK_EVERY, self._look)
 
     def _readable(self) -> None:
         try:
@@ -89,7 +103,6 @@ class Statement:
                 if result.status not in _GOOD:
                     failed = _error_of(result)
         except psycopg.Error as error:
-            # The socket is closed by now, and its number may soon be another's: let it go before anything else.
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
             self._error = error

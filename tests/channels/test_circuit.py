@@ -21,7 +21,6 @@ class Watched:
         self.now = 1000.0
         self.states: list[CircuitState] = []
         self.circuit = Circuit(lambda: self.now, lambda: self.states.append(self.circuit.state))
-        self.circuit.tick()
 
     def after(self, seconds: float) -> Circuit:
         """The circuit so many seconds later, ticked as it would have been."""
@@ -189,6 +188,23 @@ def test_what_one_domain_refuses_does_not_stop_the_others(watched: Watched) -> N
             watched.circuit.accepted()
 
     assert watched.states == []
+
+
+def test_a_domain_that_asks_for_less_stops_nobody_even_when_only_its_mail_is_left(watched: Watched) -> None:
+    for _ in range(100):
+        watched.circuit.accepted()
+    watched.after(WINDOW + 2)
+    for _ in range(100):
+        watched.circuit.deferred("4.7.28 too much", "storm.example", too_much=True)
+
+    assert watched.states == []
+
+
+def test_a_relay_that_is_full_is_left_alone_even_if_all_readers_are_of_one_domain(watched: Watched) -> None:
+    for _ in range(LEAST_ANSWERS):
+        watched.circuit.deferred("4.3.1 full", "staff.example")
+
+    assert watched.circuit.state is OPEN
 
 
 def test_a_yes_that_was_on_its_way_does_not_end_a_storm_of_refusals(watched: Watched) -> None:

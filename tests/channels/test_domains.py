@@ -100,7 +100,7 @@ def test_messages_that_set_out_before_the_complaint_make_no_room_when_they_end()
     assert room(domains) == START
 
     for number in range(10):
-        assert domains.leave(f"earlier{number}@example.org") == ""
+        assert domains.leave(f"earlier{number}@example.org") == ("example.org", 0)
 
     assert room(domains) == 0
 
@@ -150,7 +150,7 @@ def test_what_has_to_wait_for_its_domain_lets_others_pass_and_is_first_when_its_
 
     first, second = backlog.take(domains.admit), backlog.take(domains.admit)
     nothing = backlog.take(domains.admit)
-    assert domains.leave("reader0@example.org") == "example.org"
+    assert domains.leave("reader0@example.org") == ("example.org", 1)
     backlog.add(0, [Letterbox("late@example.com")])
     backlog.unpark("example.org")
     third = backlog.take(domains.admit)
@@ -174,7 +174,7 @@ async def test_what_waits_for_its_domain_beyond_reason_goes_back_to_the_queue_wi
 
     settled = [box for box in boxes if box.outcomes]
     assert len(settled) == 2
-    assert {box.outcomes[0].wait for box in settled} == {PARKED_WAIT}
+    assert {box.outcomes[0].wait for box in settled} == {PARKED_WAIT[0]}
 
 
 async def test_parcels_that_wait_for_their_domain_are_called_back_like_all_others() -> None:

@@ -323,6 +323,17 @@ async def test_an_answer_without_an_end_closes_the_lane() -> None:
     assert len(road.backlog) == 1
 
 
+async def test_an_answer_of_endless_lines_closes_the_lane() -> None:
+    boxes = parcels(1)
+
+    async with a_road(boxes, answers("MAIL", "250-\r\n" * 2000 + "\\")) as road:
+        road.lane.wake()
+        await until(lambda: road.closed)
+
+    assert road.closed == ["the relay's answer does not end"]
+    assert len(road.backlog) == 1
+
+
 async def test_an_address_that_needs_utf8_fails_with_a_reason_where_the_relay_has_none() -> None:
     boxes = [Letterbox("олена@example.org", needs_utf8=True), Letterbox("ann@example.org")]
 

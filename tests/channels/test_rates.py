@@ -100,7 +100,7 @@ async def test_a_token_that_was_put_back_is_not_lost(broker_url: str) -> None:
         assert not purse.take()
 
 
-@pytest.mark.parametrize("url", [NOBODY, "amqp://guest@127.0.0.1:1//"])
+@pytest.mark.parametrize("url", [NOBODY, f"{NOBODY}?option=1", "amqp://guest@127.0.0.1:1//"])
 async def test_without_redis_each_process_keeps_to_its_fair_share(url: str) -> None:
     rate = 100.0
     async with purses(url, 4, rate) as all_four:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from dispatcher import db
 from dispatcher.channels.email import pool
+from dispatcher.fleet import Fleet
 from dispatcher.model import DeliveryState
-from tests.support.relays import finish_now, hurry, relay_at, room_with, slow
+from tests.support.relays import hurry, relay_at, room_with, slow
 from tests.support.sink import HANG_UP, SILENCE, Script, Session, a_sink
 
 ACCEPTED = DeliveryState.ACCEPTED
@@ -167,32 +169,34 @@ async def test_a_relay_with_a_rate_does_not_slow_one_without(database: db.Databa
     assert len(limited.taken) <= 11
 
 
-async def test_an_outage_of_one_process_is_news_for_the_others(
+async def test_a_worker_with_nothing_to_send_tells_others_that_a_relay_can_be_reached_again(
     database: db.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever gets through tells all: nobody else has to wait for a probe of their own."""
-    hurry(monkeypatch, probe_every=2.0)
+    """One that is kept for urgent work may make the probe, and has nothing to try the relay with."""
+    hurry(monkeypatch, probe_every=0.5)
     async with a_sink(lambda step, *_: HANG_UP if step == "BANNER" else None) as sink:
         room = room_with(database, relay_at(sink.port))
-        await room.story(followers=1000)
+        await room.story(followers=50)
         published = await room.publish()
-        async with room.sender() as one, room.sender() as two:
-            both = (one, two)
+        async with room.sender() as one, room.sender(urgency=10) as urgent:
             await room.cut()
-            async with asyncio.timeout(10):
-                while any(each._channel.reports()[0].circuit != "open" for each in both):
-                    one.nudge()
-                    two.nudge()
-                    await asyncio.sleep(0.02)
-            tried = sink.connections
-            await asyncio.sleep(4.5)
-            probes = sink.connections - tried
-            sink.script = slow(0.01)
-            report = await finish_now(room, one, published)
-            after = [each._channel.reports()[0].circuit for each in both]
+            for sender in (one, urgent):
+                async with asyncio.timeout(10):
+                    while sender._channel.reports()[0].circuit != "open":
+                        sender._channel.expect()
+                        one.nudge()
+                        await asyncio.sleep(0.02)
+            monkeypatch.setattr(type(one._fleet), "may_probe", only(urgent._fleet))
+            sink.script = lambda *_: None
+            report = await room.finish(one, published)
 
-    assert tried <= 2 * 6
-    assert 1 <= probes <= 3  # of both together
-    assert report.states == {ACCEPTED: 1000}
-    assert after == ["closed", "closed"]
-    assert set(sink.copies().values()) == {1}
+    assert report.states == {ACCEPTED: 50}
+
+
+def only(chosen: Fleet) -> Callable[[Fleet, str], Awaitable[bool]]:
+    """Let one process win every race for the next probe."""
+
+    async def may_probe(fleet: Fleet, relay: str) -> bool:
+        return fleet is chosen
+
+    return may_probe

@@ -101,7 +101,7 @@ class Newsroom:
     async def finish(self, sender: Sender, published: Published, *, seconds: float = 10) -> BlastReport:
         """Like `settle`, and until the blast itself counts as done."""
         async with asyncio.timeout(seconds):
-            while not (report := await self.settle(sender, published)).settled:
+            while not (report := await self.settle(sender, published, seconds=seconds)).settled:
                 await upkeep.tick(self.database)
                 sender.nudge()
                 await asyncio.sleep(0.02)

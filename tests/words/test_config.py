@@ -73,6 +73,45 @@ def test_a_wrong_setting_is_named_with_a_remedy(tmp_path: Path, name: str, value
     assert f"DISPATCHER_{name}" in str(caught.value)
 
 
+def test_what_each_relay_is_given_is_read(tmp_path: Path) -> None:
+    url = "smtp://a?weight=3&rate=2.5&per_connection=100 smtp://b:2525?weight=0&starttls=never smtp://a:587"
+
+    first, second, third = load(tmp_path, SMTP_URL=url).relays
+
+    assert (first.weight, first.rate, first.per_connection, first.lanes) == (3, 2.5, 100, config.DEFAULT_LANES)
+    assert (second.weight, second.rate, second.per_connection, second.starttls) == (0, 0, 0, "never")
+    assert (third.weight, third.name) == (1, "a:587")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("smtp://a?weight=0", "weight 0"),
+        ("smtp://a?weight=0 smtp://b?weight=0", "weight 0"),
+        ("smtp://a?weight=-1", "weight is a whole number"),
+        ("smtp://a?weight=101", "weight is a whole number"),
+        ("smtp://a?weight=1.5", "weight is a whole number"),
+        ("smtp://a?weight=", "weight is a whole number"),
+        ("smtp://a?rate=-5", "rate is messages per second"),
+        ("smtp://a?rate=fast", "rate is messages per second"),
+        ("smtp://a?rate=nan", "rate is messages per second"),
+        ("smtp://a?rate=inf", "rate is messages per second"),
+        ("smtp://a?rate=0.001", "rate is messages per second"),
+        ("smtp://a?per_connection=-1", "per_connection is a whole number"),
+        ("smtp://a?per_connection=²", "per_connection is a whole number"),
+        ("smtp://a smtp://b smtp://a:25?weight=2", "a:25 more than once"),
+        ("smtp://a?speed=9", "unknown option: speed"),
+        ("smtp://[::1", "not a URL"),
+        ("smtp://", "must look like"),
+    ],
+)
+def test_what_no_relay_can_be_given_is_refused_in_words(tmp_path: Path, url: str, words: str) -> None:
+    with pytest.raises(Misconfigured, match=words) as caught:
+        load(tmp_path, SMTP_URL=url)
+
+    assert caught.value.field == "SMTP_URL"
+
+
 def test_an_international_sender_domain_goes_out_in_ascii(tmp_path: Path) -> None:
     assert load(tmp_path, MAIL_FROM="alerts@bücher.example").mail_domain == "xn--bcher-kva.example"
 

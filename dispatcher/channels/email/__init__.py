@@ -15,6 +15,9 @@ from dispatcher.channels.email.relay import prepare
 from dispatcher.channels.feed import MOST_PARKED, Backlog
 from dispatcher.config import RelaySettings
 
+#: Seconds between two looks at lanes, circuits and limits.
+LOOK_EVERY = 1.0
+
 
 class EmailChannel:
     """Drains one backlog over lanes to every relay. One for a process, on one event loop."""
@@ -136,7 +139,7 @@ class EmailChannel:
 
     async def _watch_lanes(self) -> None:
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(LOOK_EVERY)
             for pool in self._all:
                 pool.look_after()
             for domain, room in self._domains.room():

@@ -38,13 +38,15 @@ class Circuit:
         self.since = datetime.now(UTC)
         self._clock = clock
         self._on_change = on_change
+        self.unreachable = False  #: it was opened because there was no session, not because of what was said in one
         self._failures = 0
         self._refusals = 0
         self._overloaded = False  # opened because most answers were 4xx: then one yes says nothing
         self._answers = 0
         self._deferred = 0
         self._bad_addresses = 0
-        self._moments: deque[tuple[float, int, int, int]] = deque()  # the counts a second apart, over the window
+        #: The counts a second apart, over the window.
+        self._moments: deque[tuple[float, int, int, int]] = deque([(clock(), 0, 0, 0)])
         self._domains: deque[str] = deque(maxlen=LAST)
         self._not_before = 0.0
         self._on_trial = False
@@ -96,7 +98,7 @@ class Circuit:
         """
         self._failures += MOST_FAILURES if silent else 1
         if self.state is CircuitState.HALF_OPEN or self._failures >= MOST_FAILURES:
-            self._open(why)
+            self._open(why, unreachable=True)
         elif self.state is CircuitState.CLOSED:
             self._not_before = self._clock() + PAUSES[min(self._failures, len(PAUSES)) - 1]
             self.reason = why
@@ -126,15 +128,15 @@ class Circuit:
         if self.state is CircuitState.HALF_OPEN or self._refusals >= MOST_REFUSALS:
             self._open(f"it refuses our mail: {reply}")
 
-    def deferred(self, reply: str, domain: str) -> None:
-        """A message was refused for now (4xx)."""
+    def deferred(self, reply: str, domain: str, *, too_much: bool = False) -> None:
+        """A message was refused for now (4xx); `too_much`: because its domain is to get less, which is seen to."""
         self._answers += 1
         self._works()
         self._deferred += 1
         self._domains.append(domain)
         if self.state is CircuitState.HALF_OPEN:
             self._open(f"it refuses mail for now: {reply}")
-        elif self._refuses_most():
+        elif self._refuses_most(too_much=too_much):
             self._open(f"it refuses most mail for now: {reply}", overloaded=True)
 
     def lost(self) -> None:
@@ -155,16 +157,16 @@ class Circuit:
         answers, _, bad = self._recent()
         return answers < LEAST_ANSWERS or bad <= MOST_DEFERRED * answers
 
-    def _refuses_most(self) -> bool:
+    def _refuses_most(self, *, too_much: bool) -> bool:
         answers, deferred, _ = self._recent()
         if self.state is not CircuitState.CLOSED or answers < LEAST_ANSWERS or deferred <= MOST_DEFERRED * answers:
             return False
         one_domain = max((self._domains.count(domain) for domain in set(self._domains)), default=0)
-        return one_domain < ONE_DOMAIN * len(self._domains) or deferred == answers
+        return one_domain < ONE_DOMAIN * len(self._domains) or (deferred == answers and not too_much)
 
     def _recent(self) -> tuple[int, int, int]:
         """Answers, 4xx and bad addresses within the window."""
-        _, answers, deferred, bad = self._moments[0] if self._moments else (0.0, 0, 0, 0)
+        _, answers, deferred, bad = self._moments[0]
         return self._answers - answers, self._deferred - deferred, self._bad_addresses - bad
 
     def _works(self) -> None:
@@ -173,10 +175,11 @@ class Circuit:
         if self.state is CircuitState.CLOSED:
             self.reason = ""
 
-    def _open(self, why: str, *, overloaded: bool = False) -> None:
+    def _open(self, why: str, *, overloaded: bool = False, unreachable: bool = False) -> None:
         self._not_before = self._clock() + PROBE_EVERY
         self._on_trial = False
         self._overloaded = overloaded
+        self.unreachable = unreachable
         self._become(CircuitState.OPEN, why)
 
     def _close(self) -> None:

@@ -182,8 +182,9 @@ class RelayPool:
             if on_trial:  # it is the relay that is on trial, and the reader must not pay for it
                 return outcome._replace(fate=Fate.DEFERRED)
         elif fate is Fate.DEFERRED:
-            circuit.deferred(outcome.reply, domain_of(parcel.address))
-            if outcomes.is_too_much(outcome):
+            too_much = outcomes.is_too_much(outcome)
+            circuit.deferred(outcome.reply, domain_of(parcel.address), too_much=too_much)
+            if too_much:
                 self._domains.complain(parcel.address)
         return outcome
 
@@ -278,6 +279,9 @@ class RelayPool:
             return
         self._opening.discard(task)
         self.lanes.add(lane)
+        if self.circuit.state is CircuitState.HALF_OPEN and self.circuit.unreachable and not len(self._backlog):
+            # There is a session again, and nothing here to try it with: somebody else may have something.
+            self._fleet.relay_is_back(self.relay.name)
         lane.wake()
         self._on_change()
 
@@ -340,8 +344,10 @@ class RelayPool:
             self._open_one()
 
     def _free(self, address: str, *, success: bool = False) -> None:
-        if domain := self._domains.leave(address, success=success):
-            self._backlog.unpark(domain)
+        domain, room = self._domains.leave(address, success=success)
+        if room > 0 and self._backlog.unpark(domain, room) > 1:
+            # The lane that this message leaves takes one of them; the others are for whoever is idle.
+            asyncio.get_running_loop().call_soon(self._on_change)
 
     def _circuit_changed(self) -> None:
         circuit = self.circuit

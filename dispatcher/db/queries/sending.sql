@@ -8,18 +8,20 @@ WITH blast AS (
     ORDER BY b.urgency, b.id LIMIT 1
     FOR UPDATE OF b SKIP LOCKED
 ), audience AS (
-    SELECT f.subscriber_id,
-           (row_number() OVER (ORDER BY f.subscriber_id) - 1) / %(batch_size)s::integer AS slice
-    FROM blast JOIN subscriptions f USING (story_id)
-    WHERE f.confirmed_at <= blast.published_at AND f.ended_at IS NULL
-      AND blast.channel = ANY (f.channels)
-      AND (f.cadence = 'every'
-           OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
+    -- One sorted array that is sliced: half the time of numbering a million rows and grouping them.
+    SELECT array_agg(subscriber_id) AS ids FROM (
+        SELECT f.subscriber_id
+        FROM blast JOIN subscriptions f USING (story_id)
+        WHERE f.confirmed_at <= blast.published_at AND f.ended_at IS NULL
+          AND blast.channel = ANY (f.channels)
+          AND (f.cadence = 'every'
+               OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
+        ORDER BY f.subscriber_id) AS followers
 ), cut AS (
     INSERT INTO batches (blast_id, urgency, subscriber_ids)
-    SELECT blast.id, blast.urgency, sliced.ids
-    FROM blast, (SELECT slice, array_agg(subscriber_id ORDER BY subscriber_id) AS ids
-                 FROM audience GROUP BY slice ORDER BY slice) AS sliced
+    SELECT blast.id, blast.urgency, audience.ids[first : first + %(batch_size)s::integer - 1]
+    FROM blast, audience, generate_series(1, cardinality(audience.ids), %(batch_size)s::integer) AS first
+    ORDER BY first
     RETURNING cardinality(subscriber_ids) AS size
 ), total AS (
     SELECT coalesce(sum(size), 0)::integer AS candidates, count(*)::integer AS batches FROM cut
@@ -32,17 +34,26 @@ RETURNING blasts.id, blasts.urgency, total.candidates, total.batches;
 
 -- name: claim_batch
 -- Claim the most urgent batch that is free: a lease on the database's clock, with a fencing token. One on which
--- workers have died before is claimed only by a worker that holds nothing else, so that nobody else is blamed.
+-- workers have died before is claimed only by a worker that holds nothing else, so that nobody else is blamed; while
+-- one waits, nothing less urgent is claimed, or no worker might ever hold nothing.
 UPDATE batches SET state = 'leased', attempts = attempts + 1, worker = %(worker)s,
     lease_token = nextval('lease_tokens'), lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
 WHERE id = (
-    SELECT b.id FROM batches b JOIN blasts ON blasts.id = b.blast_id
-    WHERE b.state = 'waiting' AND b.urgency <= %(urgency)s AND b.not_before <= clock_timestamp()
-      AND blasts.state = 'sending' AND (b.attempts < %(suspect)s OR %(alone)s)
-    ORDER BY b.urgency, b.blast_id, b.id LIMIT 1
-    FOR UPDATE OF b SKIP LOCKED
+    SELECT first.id FROM (
+        SELECT b.id, b.urgency FROM batches b JOIN blasts ON blasts.id = b.blast_id
+        WHERE b.state = 'waiting' AND b.urgency <= %(urgency)s AND b.not_before <= clock_timestamp()
+          AND blasts.state = 'sending' AND (b.attempts < %(suspect)s OR %(alone)s)
+        ORDER BY b.urgency, b.blast_id, b.id LIMIT 1
+        FOR UPDATE OF b SKIP LOCKED) AS first
+    WHERE %(alone)s OR NOT EXISTS (
+        SELECT FROM batches b JOIN blasts ON blasts.id = b.blast_id
+        WHERE b.state = 'waiting' AND b.urgency < first.urgency AND b.not_before <= clock_timestamp()
+          AND blasts.state = 'sending' AND b.attempts >= %(suspect)s)
 )
-RETURNING id, blast_id, urgency, subscriber_ids, retry, lease_token, attempts, created_at;
+RETURNING id, blast_id, urgency, subscriber_ids, retry, lease_token, attempts, created_at,
+    clock_timestamp() AS claimed_when,
+    (SELECT s.in_doubt FROM blasts JOIN updates u ON u.id = blasts.update_id JOIN stories s ON s.id = u.story_id
+     WHERE blasts.id = batches.blast_id) AS in_doubt;
 
 -- name: blast_content
 -- Everything about a blast that its letters and its policy need.
@@ -82,7 +93,8 @@ ORDER BY ids.place;
 
 -- name: record
 -- Write a group of outcomes. An outcome that is final is never overwritten by a later one, but for an acceptance that
--- comes after the reader was given up: the relay has the message.
+-- comes after the reader was given up: the relay has the message. An answer to the very try of which the ledger said
+-- only that the answer is overdue ends that doubt.
 INSERT INTO deliveries AS d (blast_id, subscriber_id, recorded_at, next_at, state, attempts, in_doubt_count,
                              code, relay, reply)
 SELECT o.blast_id, o.subscriber_id, clock_timestamp(), clock_timestamp() + make_interval(secs => o.retry_in),
@@ -93,10 +105,15 @@ FROM unnest(%(blasts)s::bigint[], %(subscribers)s::bigint[], %(states)s::deliver
      AS o (blast_id, subscriber_id, state, attempts, in_doubt_count, retry_in, code, relay, reply)
 ON CONFLICT (blast_id, subscriber_id) DO UPDATE
 SET recorded_at = excluded.recorded_at, next_at = excluded.next_at,
-    state = CASE WHEN excluded.state = 'deferred' AND d.in_doubt_count > 0 THEN 'in_doubt' ELSE excluded.state END,
-    attempts = excluded.attempts, in_doubt_count = greatest(excluded.in_doubt_count, d.in_doubt_count),
-    code = excluded.code,
-    relay = excluded.relay, reply = excluded.reply
+    state = CASE
+        WHEN excluded.state = 'deferred' AND d.in_doubt_count > 0
+             AND (excluded.code IS NULL OR excluded.attempts <> d.attempts) THEN 'in_doubt'
+        ELSE excluded.state END,
+    attempts = excluded.attempts,
+    in_doubt_count = CASE
+        WHEN excluded.code IS NOT NULL AND excluded.attempts = d.attempts THEN excluded.in_doubt_count
+        ELSE greatest(excluded.in_doubt_count, d.in_doubt_count) END,
+    code = excluded.code, relay = excluded.relay, reply = excluded.reply
 WHERE d.state IN ('deferred', 'in_doubt') OR (excluded.state = 'accepted' AND d.state IN ('failed', 'expired'));
 
 -- name: suppress_bad_addresses
@@ -121,10 +138,7 @@ WHERE id = %(batch_id)s AND lease_token = %(token)s;
 -- name: note_received
 -- Readers of a batch who received the update: it is the newest they have.
 UPDATE subscriptions SET last_seq = %(seq)s
-WHERE story_id = %(story_id)s AND subscriber_id = ANY (%(ids)s::bigint[]) AND last_seq < %(seq)s
-  AND subscriber_id IN (
-      SELECT subscriber_id FROM deliveries
-      WHERE blast_id = %(blast_id)s AND subscriber_id = ANY (%(ids)s::bigint[]) AND state = 'accepted');
+WHERE story_id = %(story_id)s AND subscriber_id = ANY (%(ids)s::bigint[]) AND last_seq < %(seq)s;
 
 -- name: release_batch
 -- Give a batch back, unharmed: nobody crashed, so the claim does not count.
@@ -137,12 +151,21 @@ WHERE id = %(batch_id)s AND lease_token = %(token)s;
 UPDATE subscriptions SET last_seq = %(seq)s
 WHERE story_id = %(story_id)s AND subscriber_id = %(subscriber_id)s AND last_seq < %(seq)s;
 
+-- name: note_refused_late
+-- A reader's message was refused for now after all, so this try left no doubt. Who was in doubt before stays so.
+UPDATE deliveries SET in_doubt_count = %(doubts)s,
+    state = CASE %(doubts)s WHEN 0 THEN 'deferred' ELSE 'in_doubt' END::delivery_state
+WHERE blast_id = %(blast_id)s AND subscriber_id = %(subscriber_id)s AND state = 'in_doubt'
+  AND in_doubt_count = %(doubts)s + 1 AND next_at IS NOT NULL;
+
 -- name: finish_blast
--- The blast is done when no batch of it is open and nobody in it will be tried again.
+-- The blast is done when no batch of it is open and nobody in it will be tried again. The last line: unless somebody
+-- has steered it while this statement waited for them, for then readers may be tried again whom it does not see.
 UPDATE blasts SET state = 'done', done_at = clock_timestamp()
 WHERE id = %(blast_id)s AND state = 'sending'
   AND NOT EXISTS (SELECT FROM batches WHERE blast_id = blasts.id AND state IN ('waiting', 'leased'))
-  AND NOT EXISTS (SELECT FROM deliveries WHERE blast_id = blasts.id AND next_at IS NOT NULL);
+  AND NOT EXISTS (SELECT FROM deliveries WHERE blast_id = blasts.id AND next_at IS NOT NULL)
+  AND steered_at IS NOT DISTINCT FROM (SELECT seen.steered_at FROM blasts seen WHERE seen.id = blasts.id);
 
 -- name: new_worker
 -- A number for this worker process.

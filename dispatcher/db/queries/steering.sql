@@ -38,9 +38,10 @@ WHERE d.blast_id = g.blast_id AND d.subscriber_id = g.subscriber_id AND d.state 
 
 -- name: retry_readers
 -- Let the readers of a blast who ended in one of these states be tried again, but not who left or is suppressed. Who
--- may have the message already stays in doubt, and gets one more try. With `dry_run` they are only counted.
+-- may have the message already stays in doubt, and gets one more try. With `dry_run` they are only counted. `version`:
+-- of two who choose the same reader at the same time, the second changes nothing, or the reader would be tried twice.
 WITH chosen AS (
-    SELECT d.subscriber_id,
+    SELECT d.subscriber_id, d.xmin AS version,
            s.email IS NOT NULL AND f.subscriber_id IS NOT NULL AND x.address_hash IS NULL AS reachable
     FROM deliveries d
     LEFT JOIN subscribers s ON s.id = d.subscriber_id
@@ -59,7 +60,7 @@ WITH chosen AS (
         in_doubt_count = least(d.in_doubt_count, %(most_doubts)s)
     FROM chosen c
     WHERE NOT %(dry_run)s AND c.reachable
-      AND d.blast_id = %(blast_id)s AND d.subscriber_id = c.subscriber_id AND d.next_at IS NULL
+      AND d.blast_id = %(blast_id)s AND d.subscriber_id = c.subscriber_id AND d.xmin = c.version
     RETURNING 1
 )
 SELECT CASE WHEN %(dry_run)s THEN count(*) FILTER (WHERE reachable) ELSE (SELECT count(*) FROM tried) END AS count,

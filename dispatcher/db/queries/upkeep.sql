@@ -35,30 +35,33 @@ SET state = 'failed', recorded_at = clock_timestamp(), next_at = NULL, reply = e
 WHERE d.state IN ('deferred', 'in_doubt');
 
 -- name: queue_due
--- Turn readers whose time has come into new batches; those in doubt go last.
+-- Turn readers whose time has come into new batches; those in doubt go last. A batch is newer than what the ledger says
+-- of its readers, even if the clock was set back.
 WITH due AS (
     UPDATE deliveries SET next_at = NULL
     WHERE (blast_id, subscriber_id) IN (
         SELECT blast_id, subscriber_id FROM deliveries WHERE next_at <= clock_timestamp()
         ORDER BY next_at LIMIT %(most)s FOR UPDATE SKIP LOCKED)
-    RETURNING blast_id, subscriber_id, state = 'in_doubt' AS doubtful
+    RETURNING blast_id, subscriber_id, recorded_at, state = 'in_doubt' AS doubtful
 ), sliced AS (
-    SELECT blast_id, subscriber_id, doubtful,
+    SELECT blast_id, subscriber_id, recorded_at, doubtful,
            (row_number() OVER (PARTITION BY blast_id ORDER BY doubtful, subscriber_id) - 1)
                / %(batch_size)s::integer AS slice
     FROM due
 )
-INSERT INTO batches (blast_id, urgency, subscriber_ids, retry)
-SELECT s.blast_id, b.urgency, array_agg(s.subscriber_id ORDER BY s.doubtful, s.subscriber_id), true
+INSERT INTO batches (blast_id, urgency, subscriber_ids, retry, created_at)
+SELECT s.blast_id, b.urgency, array_agg(s.subscriber_id ORDER BY s.doubtful, s.subscriber_id), true,
+       greatest(clock_timestamp(), max(s.recorded_at) + interval '1 microsecond')
 FROM sliced s JOIN blasts b ON b.id = s.blast_id
 GROUP BY s.blast_id, b.urgency, s.slice ORDER BY b.urgency, s.blast_id, s.slice;
 
 -- name: finish_blasts
--- Close every blast in which nobody waits any more.
+-- Close every blast in which nobody waits any more. The last line is that of `finish_blast`.
 UPDATE blasts SET state = 'done', done_at = clock_timestamp()
 WHERE state = 'sending'
   AND NOT EXISTS (SELECT FROM batches WHERE blast_id = blasts.id AND state IN ('waiting', 'leased'))
-  AND NOT EXISTS (SELECT FROM deliveries WHERE blast_id = blasts.id AND next_at IS NOT NULL);
+  AND NOT EXISTS (SELECT FROM deliveries WHERE blast_id = blasts.id AND next_at IS NOT NULL)
+  AND steered_at IS NOT DISTINCT FROM (SELECT seen.steered_at FROM blasts seen WHERE seen.id = blasts.id);
 
 -- name: work_waiting
 -- The most urgent blast to cut, the most urgent batch to send, and how many batches could be claimed now.
