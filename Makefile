@@ -25,11 +25,11 @@ up: $(READY) ## Everything on this machine, until Ctrl-C
 test: $(READY_TO_TEST) ## The tests, three at a time
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
-chaos: $(READY_TO_TEST) ## The long tests that kill and flush real processes
-	@DISPATCHER_CHAOS=long $(BIN)/python -m pytest -m chaos $(ARGS)
+chaos: $(READY_TO_TEST) ## The long tests that kill, cut off and flush real processes; prints seeds and figures
+	@DISPATCHER_CHAOS=long $(BIN)/python -m pytest -m chaos -s $(ARGS)
 
 bench: $(READY_TO_TEST) ## The figures, each beside its rival in the same run
-	@$(BIN)/python -m tests.benchmarks.against_postfix $(ARGS)
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 check: $(READY_TO_TEST) ## Style, types, import rule, templates, compose file, lock file
 	@$(BIN)/ruff check .
