@@ -62,9 +62,7 @@ def settle(
             return Settlement(DeliveryState.DEFERRED, tries, in_doubt_count, pause)
         case Fate.IN_DOUBT:
             doubts = in_doubt_count + 1
-            return Settlement(
-                DeliveryState.IN_DOUBT, tries, doubts, pause if may_resend(doubts, in_doubt) else None
-            )
+            return Settlement(DeliveryState.IN_DOUBT, tries, doubts, pause if may_resend(doubts, in_doubt) else None)
         case Fate.UNSENT:
             raise ValueError("an unsent parcel has nothing to settle")
 

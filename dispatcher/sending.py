@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from dispatcher import db
-from dispatcher.channels.email import EmailChannel
+from dispatcher.channels.email.channel import EmailChannel
 from dispatcher.channels.email.letter import Letter, Values
 from dispatcher.channels.feed import Backlog
 from dispatcher.config import Settings

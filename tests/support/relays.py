@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from dispatcher import db, fleet, upkeep
-from dispatcher.channels import email
-from dispatcher.channels.email import circuit, pool, relay
+from dispatcher.channels.email import channel, circuit, pool, relay
 from dispatcher.config import RelaySettings
 from dispatcher.model import BlastReport, Published
 from dispatcher.sending import Sender
@@ -39,7 +38,7 @@ def room_with(database: db.Database, *relays: RelaySettings, **settings: Any) ->
 
 def hurry(monkeypatch: pytest.MonkeyPatch, *, overdue: float = 0.4, probe_every: float = 0.5) -> None:
     """Have this process wait less long for relays than it does in earnest."""
-    monkeypatch.setattr(email, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(channel, "LOOK_EVERY", 0.1)
     monkeypatch.setattr(circuit, "PAUSES", (0.05, 0.1, 0.15, 0.2))
     monkeypatch.setattr(pool, "OVERDUE", overdue)
     monkeypatch.setattr(pool, "BACKOFF", (0.2,))

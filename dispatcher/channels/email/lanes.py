@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from enum import IntEnum
 from typing import cast
 
 from dispatcher.channels import Feed, Outcome, Parcel
 from dispatcher.channels.email import outcomes
+from dispatcher.channels.email.flight import ENVELOPE, Flight, Step
 
 #: RFC 5321 §4.5.3.2: how long to wait for each answer, in seconds.
-TIMEOUT_ENVELOPE = 300.0
+TIMEOUTENVELOPE = 300.0
 TIMEOUT_DATA = 120.0
 TIMEOUT_BODY = 600.0
 TIMEOUT_QUIT = 5.0
@@ -33,31 +33,6 @@ FEW = 10
 LONGEST_WITH_RIDER = 131_072
 
 _CLOSING = 421
-
-
-class Step(IntEnum):
-    """What a reply answers."""
-
-    RSET = 0
-    MAIL = 1
-    RCPT = 2
-    DATA = 3
-    BODY = 4
-    EMPTY = 5  #: the lone dot that ends a DATA nobody wants
-    QUIT = 6
-
-
-class Flight:
-    """One parcel on this lane, from its envelope to its answer."""
-
-    __slots__ = ("abandoned", "body", "parcel", "ready", "refusal")
-
-    def __init__(self, parcel: Parcel, body: bytes) -> None:
-        self.parcel = parcel
-        self.body = body
-        self.abandoned = False  #: its envelope went unanswered for so long that its parcel was given back
-        self.ready = False  #: the relay said 354
-        self.refusal: Outcome | None = None
 
 
 class Lane(asyncio.Protocol):
@@ -158,10 +133,15 @@ class Lane(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         lines = (self._buffer + data if self._buffer else data).split(b"\n")
         self._buffer = lines.pop()
+        expected = self._expected
         for line in lines:
-            head = line[:4]
-            if head == b"250 " and not self._text and len(line) <= LONGEST_LINE:
-                self._answered(250, line[4:])
+            if line[:4] == b"250 " and not self._text and len(line) <= LONGEST_LINE:
+                if expected and expected[0][0] in ENVELOPE and self._pipelining:
+                    # The usual yes inside an envelope: DATA's answer says whether a body may follow.
+                    expected.popleft()
+                    self.overdue = False
+                else:
+                    self._answered(250, line[4:])
             else:
                 self._line(line)
             if self._transport is None:
@@ -196,8 +176,8 @@ class Lane(asyncio.Protocol):
             return
         step, flight = self._expected.popleft()
         self.overdue = False
-        if step <= Step.RCPT and 200 <= code < 300 and self._pipelining:
-            return  # the usual yes inside an envelope: DATA's answer says whether a body may follow
+        if step in ENVELOPE and 200 <= code < 300 and self._pipelining:
+            return
         if code == _CLOSING and step is not Step.BODY and step is not Step.QUIT:
             if flight is not None and step is not Step.MAIL and outcomes.is_about_recipient(text):
                 flight.refusal = flight.refusal or outcomes.from_reply(code, text, self.relay)
@@ -351,7 +331,7 @@ class Lane(asyncio.Protocol):
         self.idle_since, self.offered = None, True
         if self._pipelining:
             self._rider = True
-            self._write(self._expect_envelope(flight), TIMEOUT_ENVELOPE if self._current is None else TIMEOUT_BODY)
+            self._write(self._expect_envelope(flight), TIMEOUTENVELOPE if self._current is None else TIMEOUT_BODY)
             return
         if self._reset:
             self._reset = False
@@ -365,7 +345,7 @@ class Lane(asyncio.Protocol):
     def _say_next(self) -> None:
         step, flight, command = self._unsaid.popleft()
         self._expected.append((step, flight))
-        self._write(command, TIMEOUT_DATA if step is Step.DATA else TIMEOUT_ENVELOPE)
+        self._write(command, TIMEOUT_DATA if step is Step.DATA else TIMEOUTENVELOPE)
 
     def _write(self, data: bytes, timeout: float) -> None:
         assert self._transport is not None  # noqa: S101
