@@ -22,8 +22,8 @@ async def cut(database: db.Database, bell: Bell, *, urgency: int) -> int:
     """
     blasts = 0
     while True:
-        async with database.transaction() as tx:
-            row = await tx.one("cut_next", urgency=urgency, batch_size=BATCH_SIZE)
+        async with database.connection() as connection:
+            row = await connection.one("cut_next", urgency=urgency, batch_size=BATCH_SIZE)
         if row is None:
             return blasts
         blasts += 1

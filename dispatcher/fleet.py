@@ -70,8 +70,8 @@ class Fleet:
 
     async def may_probe(self, relay: str) -> bool:
         try:
-            async with self._database.transaction() as tx:
-                return await tx.one("claim_probe", relay=relay, every=PROBE_EVERY) is not None
+            async with self._database.connection() as connection:
+                return await connection.one("claim_probe", relay=relay, every=PROBE_EVERY) is not None
         except DatabaseUnavailable as error:
             log.error("cannot probe", relay=relay, reason=error.message)
             return False
@@ -81,8 +81,8 @@ class Fleet:
 
     async def _tell_back(self, relay: str) -> None:
         try:
-            async with self._database.transaction() as tx:
-                await tx.execute("tell_relay_back", relay=relay)
+            async with self._database.connection() as connection:
+                await connection.execute("tell_relay_back", relay=relay)
         except DatabaseUnavailable as error:
             log.warning("others are not told", relay=relay, reason=error.message, remedy="they find out by probing")
 
@@ -104,10 +104,10 @@ class Fleet:
         worker = self._worker()
         if worker is None:
             return
-        async with self._database.transaction() as tx:
-            row = await tx.one("peers", **{"class": ALIVE, "worker": worker})
+        async with self._database.connection() as connection:
+            row = await connection.one("peers", **{"class": ALIVE, "worker": worker})
             for each in self._reports():
-                await tx.execute(
+                await connection.execute(
                     "report_relay",
                     worker=worker,
                     host=socket.gethostname(),

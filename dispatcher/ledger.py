@@ -118,8 +118,8 @@ class Ledger:
                     log.exception("a lane failed", blast=entry.blast_id, subscriber=entry.subscriber_id)
 
     async def _suppress(self, bad: list[Entry]) -> None:
-        async with self._database.transaction() as tx:
-            await tx.execute(
+        async with self._database.connection() as connection:
+            await connection.execute(
                 "suppress_bad_addresses",
                 ids=[entry.subscriber_id for entry in bad],
                 reasons=[f"no such address ({entry.reply.partition(' ')[0]})" for entry in bad],

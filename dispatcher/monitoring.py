@@ -22,6 +22,8 @@ from dispatcher.pulse import ALIVE
 log = structlog.get_logger()
 
 WATCH_LOCK = 7_214_003
+#: Milliseconds after which the server ends a round of which it hears nothing more: its host may be cut off.
+SILENCE = 10_000
 #: Seconds between two rounds, over all processes together.
 EVERY = 10.0
 #: Seconds that a blast with readers to write to may reach nobody, and that work may wait while no worker lives.
@@ -83,6 +85,7 @@ async def watch(database: db.Database, *, every: float = 0) -> None:
     """
     closed: list[db.Row] = []
     async with database.transaction() as tx:
+        await tx.execute("be_brief", milliseconds=SILENCE)
         if not await tx.value("try_watch", lock=WATCH_LOCK) or not await tx.execute("take_turn", every=every):
             return
         found = {(trouble.kind, trouble.subject): trouble for trouble in await _look_round(tx)}
@@ -214,6 +217,7 @@ async def _count(database: db.Database) -> None:
         blasts = await connection.all("blasts_to_count", most=MOST_COUNTED)
     for blast in blasts:
         async with database.transaction() as tx:
+            await tx.execute("be_brief", milliseconds=SILENCE)
             if await tx.value("hold_ended", blast_id=blast["id"]) is None:
                 continue
             await tx.execute("drop_tally", blast_id=blast["id"])

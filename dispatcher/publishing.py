@@ -14,6 +14,8 @@ from dispatcher.texts import many_lines, one_line
 
 MAX_BODY = 256 * 1024
 MAX_KEY = 255
+#: Milliseconds for which a publisher that has gone silent keeps others from publishing in the same story.
+SILENCE = 10_000
 
 
 async def publish(
@@ -69,6 +71,7 @@ async def _write(database: db.Database, slug: str, draft: Draft, *, by: str, key
     content_hash = _content_hash(slug, draft)
     try:
         async with database.transaction() as tx:
+            await tx.execute("be_brief", milliseconds=SILENCE)
             if key is not None and (earlier := await _replay(tx, key, content_hash)):
                 return earlier
             return await _insert(tx, slug, draft, content_hash, by=by, key=key)

@@ -162,8 +162,8 @@ class Sender:
 
     async def _note_late(self, statement: str, values: dict[str, int]) -> None:
         try:
-            async with self._database.transaction() as tx:
-                await tx.execute(statement, **values)
+            async with self._database.connection() as connection:
+                await connection.execute(statement, **values)
         except DatabaseUnavailable as error:
             log.error("late answer not noted", statement=statement, reason=error.message, **values)
 
@@ -312,12 +312,14 @@ class Sender:
         if batch.unsent or batch.lost:
             await self._release(batch, batch.reason)
             return
-        async with self._database.transaction() as tx:
-            await tx.execute("note_received", story_id=content.story_id, ids=batch.received, seq=content.update.seq)
-            await tx.execute("finish_batch", batch_id=batch.id, token=batch.token)
-        async with self._database.transaction() as tx:
-            # Apart from the batch: two last batches that end together must each see the other's end.
-            if await tx.execute("finish_blast", blast_id=batch.blast_id):
+        async with self._database.connection() as connection:
+            # No transaction: a host that is cut off in the middle must not leave locks behind, and of two last batches
+            # that end together each must see the other's end.
+            await connection.execute(
+                "note_received", story_id=content.story_id, ids=batch.received, seq=content.update.seq
+            )
+            await connection.execute("finish_batch", batch_id=batch.id, token=batch.token)
+            if await connection.execute("finish_blast", blast_id=batch.blast_id):
                 log.info("blast done", blast=batch.blast_id)
 
     async def _release(self, batch: Batch, reason: str) -> None:
@@ -325,8 +327,8 @@ class Sender:
             reason, batch.pause = "", 0.0
         for _ in range(RELEASE_TRIES):
             try:
-                async with self._database.transaction() as tx:
-                    await tx.execute(
+                async with self._database.connection() as connection:
+                    await connection.execute(
                         "release_batch", batch_id=batch.id, token=batch.token, pause=batch.pause, reason=reason or None
                     )
             except DatabaseUnavailable as error:

@@ -12,6 +12,8 @@ from dispatcher.pulse import ALIVE
 log = structlog.get_logger()
 
 UPKEEP_LOCK = 7_214_002
+#: Milliseconds after which the server ends a round of which it hears nothing more: its host may be cut off.
+SILENCE = 10_000
 #: A batch whose workers died so often is split, to find the reader who does it.
 MOST_CRASHES = 3
 RETRY_BATCH_SIZE = 500
@@ -34,6 +36,7 @@ async def tick(database: db.Database) -> Work:
     Cheap when nothing waits, harmless when run by many: only one at a time does the round. Says what waits.
     """
     async with database.transaction() as tx:
+        await tx.execute("be_brief", milliseconds=SILENCE)
         if await tx.value("try_upkeep", lock=UPKEEP_LOCK):
             done = {
                 "freed": await tx.execute("take_back", **{"class": ALIVE}),

@@ -78,9 +78,11 @@ def _start_engine(**_: Any) -> None:
 
 def _stop_when_told() -> None:
     signal.sigwait({signal.SIGTERM})
-    runtime.stop()
-    time.sleep(LAST_WORD)
-    os._exit(0)
+    try:
+        runtime.stop()
+    finally:  # this process hears no other signal: whatever went wrong, it has to end
+        time.sleep(LAST_WORD)
+        os._exit(0)
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -7,6 +7,7 @@ up inside the next task and send mail whose claim was given back.
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -61,11 +62,17 @@ class Engine:
         self._loop = uvloop.new_event_loop()
         self._end: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
+        self._to_cut = False
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
         self.run(self._open())
+        # What lives as long as the process need not be looked at again, and mails leave no cycles behind: looking for
+        # some after every 700 objects took a fifteenth of the time of each mail.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
 
     def stop(self) -> None:
         """Stop, and return when nothing is on its way any more. May be called again, from any thread."""
@@ -89,14 +96,17 @@ class Engine:
 
     def _published(self) -> None:
         """Somebody has published: the database said so itself, sooner than any nudge comes."""
+        self._to_cut = True
         if self._cutting is None or self._cutting.done():
             self._cutting = self._loop.create_task(self._cut_at_once())
 
     async def _cut_at_once(self) -> None:
-        try:
-            await self.cut()
-        except DatabaseUnavailable as error:
-            log.error("cannot cut", reason=error.message)
+        while self._to_cut:  # more may be published while one is cut
+            self._to_cut = False
+            try:
+                await self.cut()
+            except DatabaseUnavailable as error:
+                log.error("cannot cut", reason=error.message)
 
     async def reconcile(self) -> None:
         """Find work that no nudge told of, do this process's share, and ring for the others."""

@@ -14,7 +14,7 @@ from dispatcher.cli.output import FAILED, WELL, AsJson, answering, note, print_j
 if TYPE_CHECKING:
     from dispatcher.benchmarking import Result
 
-LANES = 32
+LANES = 64
 
 
 def bench(

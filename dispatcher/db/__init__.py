@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 #: Seconds to wait for a free connection before the caller is told that the database does not answer.
 POOL_TIMEOUT = 10.0
+#: Seconds after which the pool's ever longer pauses between two tries to reconnect begin anew.
+RECONNECT_WITHIN = 5.0
 #: Seconds for which a pooled connection that has proved to be alive is taken to be so.
 CHECK_EVERY = 1.0
 #: How soon a database counts as gone: 5 s without a connection, about 25 s without a sign of life on one.
@@ -147,6 +149,7 @@ class Database:
             min_size=size - 1 if warm else 1,
             max_size=size,
             timeout=POOL_TIMEOUT,
+            reconnect_timeout=RECONNECT_WITHIN,
             max_idle=300,
             open=False,
             configure=self._warm_up,
@@ -169,7 +172,9 @@ class Database:
         await self._pool.close()
 
     async def _warm_up(self, raw: psycopg.AsyncConnection[DictRow]) -> None:
+        name = "notice_silence"
         try:
+            await raw.execute(statements()[name])
             for name, values in self._warm.items():
                 await raw.execute(statements()[name], values)
         except psycopg.Error as error:  # perhaps not migrated yet: whoever really works with it will be told
@@ -206,6 +211,7 @@ class Database:
                 prepare_threshold=1,
                 **PATIENCE,
             )
+            await raw.execute(statements()["notice_silence"])
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable(f"The database does not answer: {_first_line(error)}.") from error
         return Connection(raw)

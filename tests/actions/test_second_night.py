@@ -8,14 +8,23 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dispatcher import db, steering, stories, upkeep
+from dispatcher.embedded.postgres import SOCKET, Postgres
+from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import DeliveryState, Importance, InDoubt, Urgency
 from dispatcher.sending import WARM, Sender
 from tests.support.newsroom import Newsroom, newsroom
+from tests.support.proxy import Proxy, proxies
 from tests.support.relays import hurry, until
 from tests.support.sink import SILENCE, Session, a_sink
 
 #: The sessions on a test's own database.
 SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+
+
+def by_way_of(line: Proxy, url: str) -> str:
+    """A database's URL on this line."""
+    before, _, after = url.partition("@")
+    return f"{before}@127.0.0.1:{line.port}/{after.partition('/')[2].partition('?')[0]}"
 
 
 async def gave_up(room: Newsroom, *replies: str) -> None:
@@ -277,6 +286,31 @@ class TestSecondNight:
 
         assert report.states == {DeliveryState.ACCEPTED: 1, DeliveryState.IN_DOUBT: 1}
         assert len(sink.taken) == 2
+
+    async def test_a_host_that_is_cut_off_in_the_middle_of_a_round_does_not_end_all_rounds(
+        self, database: db.Database, database_url: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its transaction, and so the lock that lets only one do the round, would have been open for two hours."""
+        monkeypatch.setattr(upkeep, "SILENCE", 500)
+        room = newsroom(database)
+        await room.story(followers=1)
+        await room.publish()
+        await room.cut()
+        await room.run("UPDATE batches SET state = 'leased', worker = 99, lease_token = 1, lease_until = '-infinity'")
+        with proxies(postgres._socket_directory / SOCKET) as (line,):
+            async with db.Database(by_way_of(line, database_url), size=1) as cut_off:
+                async with database.transaction() as tx:
+                    await tx.raw.execute("LOCK TABLE batches IN EXCLUSIVE MODE")
+                    lost = asyncio.create_task(upkeep.tick(cut_off))
+                    await until(lambda: room.run(f"{SESSIONS} AND wait_event_type = 'Lock'"))
+                    line.freeze()
+                async with asyncio.timeout(10):
+                    while not await room.run("SELECT id FROM batches WHERE state = 'waiting'"):
+                        await upkeep.tick(database)
+                        await asyncio.sleep(0.05)
+                line.thaw()
+                with pytest.raises(DatabaseUnavailable):
+                    await lost
 
     async def test_whatever_is_run_to_warm_a_connection_can_be_run(self, database: db.Database) -> None:
         """One statement lacked a value, and no worker had a connection."""

@@ -16,7 +16,7 @@ from dispatcher.nudges import Bell
 from tests.benchmarks.programs import ROOT, plain_env
 from tests.support.directories import service_directory
 
-LANES = 32
+LANES = 64
 PROCESSES = 2
 
 

@@ -8,12 +8,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import structlog
+
 from dispatcher.channels import Fleet
 from dispatcher.channels.domains import Domains
 from dispatcher.channels.email.pool import RelayPool, RelayReport
 from dispatcher.channels.email.relay import prepare
 from dispatcher.channels.feed import MOST_PARKED, Backlog
 from dispatcher.config import RelaySettings
+
+log = structlog.get_logger()
 
 #: Seconds between two looks at lanes, circuits and limits.
 LOOK_EVERY = 1.0
@@ -140,12 +144,19 @@ class EmailChannel:
     async def _watch_lanes(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            for pool in self._all:
-                pool.look_after()
-            for domain, room in self._domains.room():
-                self._backlog.unpark(domain, room)
-            for domain in self._domains.forget():
-                self._backlog.unpark(domain, MOST_PARKED)
-            self._choose()
-            if len(self._backlog):
-                self.wake()
+            try:
+                self._look_after()
+            except Exception:
+                # Nobody else closes a lane that hangs: whatever happened, the next look must come.
+                log.exception("lanes not looked after")
+
+    def _look_after(self) -> None:
+        for pool in self._all:
+            pool.look_after()
+        for domain, room in self._domains.room():
+            self._backlog.unpark(domain, room)
+        for domain in self._domains.forget():
+            self._backlog.unpark(domain, MOST_PARKED)
+        self._choose()
+        if len(self._backlog):
+            self.wake()

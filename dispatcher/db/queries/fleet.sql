@@ -2,6 +2,12 @@
 -- Hear what all workers are told: what has become of blasts, who left, which relay is back.
 LISTEN dispatcher;
 
+-- name: notice_silence
+-- Have the server notice within half a minute that this side is gone: what it held would be held for hours otherwise.
+SELECT set_config('idle_in_transaction_session_timeout', '30s', false), set_config('tcp_keepalives_idle', '10', false),
+       set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false),
+       set_config('tcp_user_timeout', '25000', false);
+
 -- name: claim_probe
 -- Take the next probe of a relay; no row if another worker made one not long ago.
 INSERT INTO relays (name, probe_at) VALUES (%(relay)s, clock_timestamp() + make_interval(secs => %(every)s))

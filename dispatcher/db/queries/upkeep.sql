@@ -1,3 +1,7 @@
+-- name: be_brief
+-- Have the server end this transaction, and so its locks, if its client says nothing for so many milliseconds.
+SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s::integer::text, true);
+
 -- name: try_upkeep
 -- Only one worker does the round at a time.
 SELECT pg_try_advisory_xact_lock(%(lock)s);
