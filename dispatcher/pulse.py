@@ -24,6 +24,8 @@ RENEW_EVERY = 10.0
 #: With less than this much of a lease left, no message is started on it.
 RESERVE = 0.4 * LEASE
 RECONNECT = 0.5
+#: Seconds that the database gets to answer a renewal.
+PATIENCE = 15.0
 
 
 class Pulse:
@@ -84,8 +86,9 @@ class Pulse:
         self.worker = worker
         self._renewed((), set(), 0)  # nothing is held yet, but from now on there may be claims
         while True:
-            if tokens := list(self._held()):
-                since = time.monotonic()
+            tokens = list(self._held())
+            since = time.monotonic()
+            async with asyncio.timeout(PATIENCE):  # asked even with nothing held: silence has to be noticed
                 rows = await connection.all("renew_leases", lease=LEASE, tokens=tokens)
-                self._renewed(tokens, {row["lease_token"] for row in rows}, since)
+            self._renewed(tokens, {row["lease_token"] for row in rows}, since)
             await connection.stay(RENEW_EVERY, self._heard)

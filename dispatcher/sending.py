@@ -26,7 +26,7 @@ from dispatcher.ledger import Entry, Ledger
 from dispatcher.letters import Content, LetterFailed, Letters
 from dispatcher.model import BlastState, DeliveryState
 from dispatcher.parcels import SUSPECT, Batch, Mail, Reader, entry_of
-from dispatcher.pulse import LEASE, RESERVE, Pulse
+from dispatcher.pulse import ALIVE, LEASE, RESERVE, Pulse
 from dispatcher.rendering.press import Press
 from dispatcher.tokens import MessageIds, leave_links, manage_links
 
@@ -47,7 +47,7 @@ STOPS = "the worker stops"
 #: What a batch needs of the database, with values that touch nothing: run once when a connection is made.
 WARM: Mapping[str, Mapping[str, Any]] = {
     "cut_next": {"urgency": -1, "batch_size": 1},
-    "claim_batch": {"urgency": -1, "worker": 0, "lease": 1.0, "suspect": 0, "alone": False},
+    "claim_batch": {"urgency": -1, "class": ALIVE, "worker": 0, "lease": 1.0, "suspect": 0, "alone": False},
     "blast_content": {"blast_id": 0},
     "earlier_updates": {"story_id": 0, "before": 0, "limit": 1},
     "load_recipients": {"ids": [], "story_id": 0, "blast_id": 0, "since": NEVER, "expires_at": NEVER},
@@ -206,6 +206,7 @@ class Sender:
                 lease=LEASE,
                 suspect=SUSPECT,
                 alone=not self._batches,
+                **{"class": ALIVE},
             )
         if row is None:
             if full:

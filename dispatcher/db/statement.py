@@ -20,6 +20,8 @@ from dispatcher import db
 _NAME = b"statement"
 #: Seconds after which a statement without an answer looks at its connection again.
 LOOK_EVERY = 1.0
+#: After so many looks the connection counts as lost: what lies between us and the server may be deaf and not gone.
+MOST_LOOKS = 20
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 
@@ -85,11 +87,15 @@ class Statement:
         finally:
             self._loop.remove_writer(self._fd)
 
-    def _look(self) -> None:
+    def _look(self, times: int = 1) -> None:
         """Look unasked: libuv tells of a broken socket once, perhaps before all of it is read, and then never again."""
         self._readable()
-        if self._done is not None and not self._done.done():
-            self._watch = self._loop.call_later(LOOK_EVERY, self._look)
+        if self._done is None or self._done.done():
+            return
+        if times < MOST_LOOKS:
+            self._watch = self._loop.call_later(LOOK_EVERY, self._look, times + 1)
+        else:
+            self._lose(psycopg.OperationalError(f"no answer for {MOST_LOOKS * LOOK_EVERY:.0f} seconds"))
 
     def _readable(self) -> None:
         try:
@@ -103,11 +109,14 @@ class Statement:
                 if result.status not in _GOOD:
                     failed = _error_of(result)
         except psycopg.Error as error:
-            self._loop.remove_reader(self._fd)
-            self._loop.remove_writer(self._fd)
-            self._error = error
-            _settle(self._room, error)
-            self._finish(error)
+            self._lose(error)
+
+    def _lose(self, error: psycopg.Error) -> None:
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._error = error
+        _settle(self._room, error)
+        self._finish(error)
 
     def _finish(self, error: Exception | None) -> None:
         _settle(self._done, error)

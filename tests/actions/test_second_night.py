@@ -163,7 +163,7 @@ class TestSecondNight:
             heard = asyncio.Event()
             async with room.sender() as sender:
                 sender.on_published = heard.set
-                await until(lambda: room.run(f"{SESSIONS} AND query LIKE 'SELECT pg_advisory_lock%%'"))
+                await until(lambda: room.run(f"{SESSIONS} AND query LIKE 'UPDATE batches SET lease_until%%'"))
                 for news in ("blast:1:paused", "blast:1:paused", "blast:99:cutting"):
                     await room.run("SELECT pg_notify('dispatcher', %s)", news)
                 await heard.wait()

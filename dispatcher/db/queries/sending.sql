@@ -35,7 +35,8 @@ RETURNING blasts.id, blasts.urgency, total.candidates, total.batches;
 -- name: claim_batch
 -- Claim the most urgent batch that is free: a lease on the database's clock, with a fencing token. One on which
 -- workers have died before is claimed only by a worker that holds nothing else, so that nobody else is blamed; while
--- one waits, nothing less urgent is claimed, or no worker might ever hold nothing.
+-- one waits, nothing less urgent is claimed, or no worker might ever hold nothing. A worker that does not hold its lock
+-- any more, and may not have noticed yet, claims nothing: it would be taken back from it at once.
 UPDATE batches SET state = 'leased', attempts = attempts + 1, worker = %(worker)s,
     lease_token = nextval('lease_tokens'), lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
 WHERE id = (
@@ -45,10 +46,14 @@ WHERE id = (
           AND blasts.state = 'sending' AND (b.attempts < %(suspect)s OR %(alone)s)
         ORDER BY b.urgency, b.blast_id, b.id LIMIT 1
         FOR UPDATE OF b SKIP LOCKED) AS first
-    WHERE %(alone)s OR NOT EXISTS (
+    WHERE (%(alone)s OR NOT EXISTS (
         SELECT FROM batches b JOIN blasts ON blasts.id = b.blast_id
         WHERE b.state = 'waiting' AND b.urgency < first.urgency AND b.not_before <= clock_timestamp()
-          AND blasts.state = 'sending' AND b.attempts >= %(suspect)s)
+          AND blasts.state = 'sending' AND b.attempts >= %(suspect)s))
+      AND EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND objsubid = 2 AND classid = %(class)s::integer AND objid::bigint = %(worker)s
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted)
 )
 RETURNING id, blast_id, urgency, subscriber_ids, retry, lease_token, attempts, created_at,
     clock_timestamp() AS claimed_when,
