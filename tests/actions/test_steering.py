@@ -58,8 +58,8 @@ async def ledger(room: Newsroom) -> dict[int, db.Row]:
 
 async def claimable(room: Newsroom) -> bool:
     """Whether a worker would be given a batch now."""
-    async with room.database.connection() as connection:
-        await connection.raw.execute("SELECT pg_try_advisory_lock(7214, 99)")  # as a worker that lives
+    async with room.database.transaction() as connection:
+        await connection.raw.execute("SELECT pg_advisory_xact_lock(7214, 99)")  # as a worker that lives just now
         values = {"class": 7214, "worker": 99, "lease": 60, "suspect": 2, "alone": True, "urgency": max(Urgency)}
         return await connection.one("claim_batch", **values) is not None
 
