@@ -83,6 +83,7 @@ async def report(room: Newsroom, worker: int, circuit: str, reason: str = "", *,
 
 
 class TestAlarm:
+    @pytest.mark.chaos
     async def test_what_nobody_sends_is_told_once_and_over_when_it_arrives(self, database: db.Database) -> None:
         async with a_sink() as sink:
             room = newsroom(database, sink.port)
@@ -164,6 +165,7 @@ class TestAlarm:
 
 
 class TestQuiet:
+    @pytest.mark.chaos
     async def test_while_a_large_queue_moves(self, room: Newsroom) -> None:
         """What waits behind a blast that moves waits its turn; what goes before it does not."""
         bulk = await room.publish(importance=Importance.ROUTINE)

@@ -140,6 +140,7 @@ class TestLetters:
         assert await failures(newsroom(database)) == []
 
 
+@pytest.mark.chaos
 async def test_poisoned_readers_wait_with_the_reason_and_fail_with_it_while_all_others_get_their_mail(
     database: db.Database, press: Press
 ) -> None:
@@ -172,6 +173,7 @@ async def test_poisoned_readers_wait_with_the_reason_and_fail_with_it_while_all_
     assert set(sink.copies().values()) == {1}
 
 
+@pytest.mark.chaos
 async def test_a_template_that_explodes_costs_no_worker_and_nobody_else_their_mail(
     database: db.Database, database_url: str, tmp_path: Path
 ) -> None:

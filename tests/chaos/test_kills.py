@@ -1,131 +1,137 @@
-"""Workers are killed and the broker is emptied in the middle of a blast: nobody is lost."""
+"""Workers and their processes are killed, stopped and raced in the middle of a blast: nobody is lost."""
 
 from __future__ import annotations
 
 import random
-import subprocess
-from pathlib import Path
+import signal
 
 import pytest
-import redis
 
-from dispatcher import db
-from dispatcher.embedded.valkey import Valkey
 from dispatcher.model import DeliveryState
-from dispatcher.nudges import Bell
-from tests.chaos.conftest import Scale
-from tests.support.fleet import LANES, PROCESSES, a_fleet, watch
-from tests.support.newsroom import newsroom
-from tests.support.sink import a_sink
+from dispatcher.pulse import LEASE
+from tests.chaos.conftest import Ground, Scale
+from tests.support.bells import ring_from
+from tests.support.crowd import a_crowd, chronicle, claims, disconnect, everyone_mid_message, held, holds
+from tests.support.fleet import LANES, PROCESSES, Fleet
+from tests.support.newsroom import Newsroom
 
 pytestmark = pytest.mark.chaos
 
 
 async def test_kill_9_of_workers_loses_nobody_and_repeats_at_most_one_mail_a_lane(
-    disk_database: db.Database, own_valkey: Valkey, tmp_path: Path, scale: Scale
+    room: Newsroom, fleet: Fleet, ground: Ground, scale: Scale
 ) -> None:
     """R1. A killed lane leaves at most the one message whose answer it had not written down (RFC 1047)."""
+    kills = scale.times(10, 2)
     chance = random.Random(scale.seed)
-    async with a_sink() as sink:
-        room = newsroom(disk_database, sink.port)
-        room.bell = Bell(own_valkey.url)
-        await room.story(followers=scale.readers)
-        with a_fleet(disk_database.url, own_valkey.url, sink, tmp_path) as fleet:
-            published = await room.publish()
-            verdict = await watch(
-                room,
-                sink,
-                published,
-                disturb=lambda: fleet.kill_worker(chance.randrange(len(fleet.workers))),
-                times=scale.kills,
-                seed=scale.seed,
-                audience=scale.readers,
-                seconds=scale.seconds,
-            )
-    print(f"{scale.kills} kills -9: {verdict}")
+    crowd = await a_crowd(room, scale.readers)
+
+    published = await crowd.publish()
+    verdict = await crowd.watch(
+        ground.relay,
+        published,
+        seconds=scale.seconds,
+        disturb=lambda: fleet.kill_worker(chance.randrange(len(fleet.workers))),
+        times=kills,
+        seed=scale.seed,
+    )
+    print(f"R1: {kills} kills -9: {verdict}, bound {kills * PROCESSES * LANES}")
 
     assert verdict.lost == 0
-    assert verdict.duplicates <= scale.kills * PROCESSES * LANES
-    assert verdict.report.states == {DeliveryState.ACCEPTED: scale.readers}
+    assert verdict.duplicates <= kills * PROCESSES * LANES
+    assert verdict.report.states == {DeliveryState.ACCEPTED: crowd.size}
 
 
-async def test_an_emptied_broker_loses_nobody_and_repeats_nothing(
-    disk_database: db.Database, own_valkey: Valkey, tmp_path: Path, scale: Scale
+async def test_kill_9_between_the_answer_and_the_ledger_repeats_exactly_one_mail_a_lane(
+    room: Newsroom, fleet: Fleet, ground: Ground, scale: Scale
 ) -> None:
-    """R3. FLUSHALL takes every nudge; the reconciler rings again."""
-    broker = redis.Redis(unix_socket_path=str(own_valkey.socket))
-    async with a_sink() as sink:
-        room = newsroom(disk_database, sink.port)
-        room.bell = Bell(own_valkey.url)
-        await room.story(followers=scale.readers)
-        with a_fleet(disk_database.url, own_valkey.url, sink, tmp_path) as fleet:
-            published = await room.publish()
-            broker.flushall()
-            verdict = await watch(
-                room,
-                sink,
-                published,
-                disturb=broker.flushall,
-                times=scale.flushes,
-                seed=scale.seed,
-                audience=scale.readers,
-                seconds=scale.seconds,
-            )
-            assert all(worker.poll() is None for worker in fleet.workers)
-    broker.close()
-    print(f"{scale.flushes + 1} FLUSHALL: {verdict}")
+    """R2. The worst moment there is, on every lane at once: the relay has said yes, and nobody has written it down."""
+    lanes = len(fleet.workers) * PROCESSES * LANES
+    crowd = await a_crowd(room, max(scale.readers, 500 * len(fleet.workers) * PROCESSES))
 
-    assert (verdict.lost, verdict.duplicates) == (0, 0)
-    assert verdict.report.states == {DeliveryState.ACCEPTED: scale.readers}
+    async with everyone_mid_message(ground.database_url, crowd, ground.relay, lanes=lanes) as published:
+        for worker in list(fleet.workers):
+            fleet.kill(worker)
+            await disconnect(room, worker.name)  # or the statement that waits would be carried out after all
+    for _ in range(2):
+        fleet.start_worker()
+    verdict = await crowd.watch(ground.relay, published, seconds=scale.seconds)
+    print(f"R2: kill -9 on {lanes} lanes between 250 and commit: {verdict}")
+
+    assert (verdict.lost, verdict.duplicates, verdict.most_copies) == (0, lanes, 2)
 
 
-async def test_without_any_broker_everything_is_sent_by_the_reconciler_alone(
-    disk_database: db.Database, tmp_path: Path, scale: Scale
+async def test_kill_9_of_one_process_of_a_worker_loses_nobody(
+    room: Newsroom, fleet: Fleet, ground: Ground, scale: Scale
 ) -> None:
-    """R5. Workers start, and go on, while nothing answers at the broker's address."""
-    readers = scale.readers // 4
-    async with a_sink() as sink:
-        room = newsroom(disk_database, sink.port)
-        await room.story(followers=readers)
-        with a_fleet(disk_database.url, "redis://127.0.0.1:1/0", sink, tmp_path, workers=1):
-            published = await room.publish()
-            verdict = await watch(
-                room, sink, published, disturb=lambda: None, times=0, seed=0, audience=readers, seconds=scale.seconds
-            )
+    """R33. Celery replaces the process; what it held is free again, and its nudge was not the work."""
+    kills = scale.times(5, 2)
+    chance = random.Random(scale.seed)
+    crowd = await a_crowd(room, scale.readers)
 
-    assert (verdict.lost, verdict.duplicates) == (0, 0)
+    def kill_one() -> None:
+        chance.choice([child for worker in fleet.workers for child in worker.children]).kill()
+
+    published = await crowd.publish()
+    verdict = await crowd.watch(
+        ground.relay, published, seconds=scale.seconds, disturb=kill_one, times=kills, seed=scale.seed
+    )
+    print(f"R33: {kills} kills -9 of one process: {verdict}, bound {kills * LANES}")
+
+    assert verdict.lost == 0
+    assert verdict.duplicates <= kills * LANES
+    assert all(worker.poll() is None for worker in fleet.workers)
+    await fleet.up(room)
 
 
-async def test_a_worker_that_is_told_to_stop_repeats_nothing(
-    disk_database: db.Database, own_valkey: Valkey, tmp_path: Path, scale: Scale
+async def test_a_worker_that_slept_through_its_lease_changes_no_batch_and_repeats_at_most_one_mail_a_lane(
+    room: Newsroom, fleet: Fleet, ground: Ground, scale: Scale
 ) -> None:
-    """R8. SIGTERM: the open message is finished and written down, the rest is given back."""
-    async with a_sink() as sink:
-        room = newsroom(disk_database, sink.port)
-        room.bell = Bell(own_valkey.url)
-        await room.story(followers=scale.readers)
-        with a_fleet(disk_database.url, own_valkey.url, sink, tmp_path) as fleet:
+    """R12. SIGSTOP until others have its batches, then SIGCONT. Long: until the lease lapses by itself.
 
-            def replace() -> None:
-                worker = fleet.workers.pop(0)
-                fleet.start_worker()
-                worker.terminate()
-                stopped.append(worker)
+    Short: the database gives the sleeper up at once, as it does when the machine stops answering.
+    """
+    crowd = await a_crowd(room, max(scale.readers, 2_500))
+    async with chronicle(room):
+        lanes = len(fleet.workers) * PROCESSES * LANES
+        sleeper = fleet.workers[0]
+        async with everyone_mid_message(ground.database_url, crowd, ground.relay, lanes=lanes) as published:
+            tokens = await holds(room, sleeper.name)
+            sleeper.signal_all(signal.SIGSTOP)
+            if not scale.long:
+                await disconnect(room, sleeper.name)
+        try:
+            verdict = await crowd.watch(ground.relay, published, seconds=LEASE + 15 + scale.seconds)
+            (woken,) = await room.run("SELECT clock_timestamp() AS at")
+        finally:
+            sleeper.signal_all(signal.SIGCONT)
+        await fleet.up(room)
+        following = await a_crowd(room, 200)
+        await following.watch(ground.relay, await following.publish(), seconds=60)
+        late = await room.run(
+            "SELECT * FROM chronicle WHERE worker = %s AND token = ANY (%s) AND at > %s",
+            *(sleeper.name, tokens, woken["at"]),
+        )
+    verdict = await crowd.verdict(ground.relay, published)
+    print(f"R12: asleep with {len(tokens)} batches: {verdict}, bound {PROCESSES * LANES}; late writes {len(late)}")
 
-            stopped: list[subprocess.Popen[bytes]] = []
-            published = await room.publish()
-            verdict = await watch(
-                room,
-                sink,
-                published,
-                disturb=replace,
-                times=scale.kills,
-                seed=scale.seed,
-                audience=scale.readers,
-                seconds=scale.seconds,
-            )
-            codes = [worker.wait(30) for worker in stopped]
-    print(f"{scale.kills} SIGTERM: {verdict}")
+    assert late == []
+    assert verdict.lost == 0
+    assert verdict.duplicates <= PROCESSES * LANES
 
-    assert codes == [0] * scale.kills
+
+async def test_a_thousand_nudges_for_each_of_two_workers_claim_a_batch_once(
+    room: Newsroom, fleet: Fleet, ground: Ground, scale: Scale
+) -> None:
+    """R10. Nudges are no work: however many come at the same moment, one worker claims the batch, once."""
+    crowd = await a_crowd(room, 400)
+    async with chronicle(room), held(ground.database_url, "LOCK TABLE batches IN ACCESS EXCLUSIVE MODE") as shut:
+        ring_from(2, times=1_000, broker=ground.valkey.url)
+        published = await crowd.publish()
+        await shut.rollback()
+        verdict = await crowd.watch(ground.relay, published, seconds=scale.seconds)
+        claimed = await claims(room, published)
+    print(f"R10: 2,000 nudges at once: claims {claimed}, {verdict}")
+
+    assert claimed == [1]
     assert (verdict.lost, verdict.duplicates) == (0, 0)
