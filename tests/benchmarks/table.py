@@ -9,7 +9,7 @@ from tests.benchmarks.figures import Figure, readable
 HEAD = ("what", "Dispatcher", "rival", "its figure", "ratio", "target", "verdict")
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 TITLES = {
-    "throughput": "Throughput, two worker processes",
+    "throughput": "Throughput: two worker processes into our own sink, one into smtp-sink",
     "readers": "Cost and memory by audience, 20 KB",
     "latency": "From the button to the readers, 20 KB",
     "overtaking": "Breaking news during a bulk blast",
