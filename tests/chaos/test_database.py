@@ -146,7 +146,7 @@ async def test_a_database_that_falls_silent_holds_up_one_worker_and_not_its_read
         if not scale.long:
             line.thaw()
         back = await works_again(room, ground.relay, worker.name, within=75 - freed if scale.long else 30)
-    verdict = await crowd.verdict(ground.relay, published)
+    verdict = await crowd.verdict(ground.relay, published, verdict)
     print(
         f"R13: {len(held)} batches on a silent line free after {freed:.1f} s: {verdict}, bound {PROCESSES}; "
         f"at work again {back:.1f} s later"

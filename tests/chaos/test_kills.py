@@ -112,7 +112,7 @@ async def test_a_worker_that_slept_through_its_lease_changes_no_batch_and_repeat
             "SELECT * FROM chronicle WHERE worker = %s AND token = ANY (%s) AND at > %s",
             *(sleeper.name, tokens, woken["at"]),
         )
-    verdict = await crowd.verdict(ground.relay, published)
+    verdict = await crowd.verdict(ground.relay, published, verdict)
     print(f"R12: asleep with {len(tokens)} batches: {verdict}, bound {PROCESSES * LANES}; late writes {len(late)}")
 
     assert late == []

@@ -52,7 +52,7 @@ async def test_a_host_that_is_cut_off_in_the_middle_loses_nobody(room: Newsroom,
         finally:
             lost.heal()
         back = await works_again(room, ground.relay, worker.name, within=BACK_WITHIN)
-    verdict = await crowd.verdict(ground.relay, published)
+    verdict = await crowd.verdict(ground.relay, published, verdict)
     kind = "namespaces" if lost.prefix else "proxies"
     print(
         f"{HOSTS} hosts ({kind}), one cut off: {verdict}, bound {PROCESSES * LANES}; its {len(held)} batches free "

@@ -43,8 +43,11 @@ class Crowd:
         plan: dict[str, Any] = {"disturb": lambda: None, "times": 0, "seed": 0, **more}
         return await watch(self.room, sink, published, audience=self.size, seconds=seconds, domain=self.domain, **plan)
 
-    async def verdict(self, sink: Sink, published: Published) -> Verdict:
-        return verdict(await self.room.report(published), sink, self.size, domain=self.domain)
+    async def verdict(self, sink: Sink, published: Published, watched: Verdict | None = None) -> Verdict:
+        """What became of an audience by now; `watched` is what was seen of it while it ran."""
+        report = await self.room.report(published)
+        moments, standstill = (watched.moments, watched.standstill) if watched else (0, 0.0)
+        return verdict(report, sink, self.size, domain=self.domain, moments=moments, standstill=standstill)
 
     def taken(self, sink: Sink) -> int:
         """How many mails to these readers the relay has read to the end."""
