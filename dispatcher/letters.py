@@ -13,7 +13,7 @@ import structlog
 from dispatcher import db, policy
 from dispatcher.channels.email.letter import Letter
 from dispatcher.config import Settings
-from dispatcher.model import Cadence, Importance, InDoubt, Kind, Story, StoryState, Update
+from dispatcher.model import Cadence, Importance, Kind, Story, StoryState, Update
 from dispatcher.rendering.letters import MAX_EARLIER, Past, UpdateView, render_update
 from dispatcher.rendering.press import LetterImpossible, Press
 from dispatcher.rendering.pressroom import explain
@@ -170,7 +170,6 @@ class Letters:
             summary=row["story_summary"],
             state=StoryState(row["story_state"]),
             created_at=row["story_created_at"],
-            in_doubt=None if row["in_doubt"] is None else InDoubt(row["in_doubt"]),
         )
         view = UpdateView(
             newsroom=self._settings.newsroom,

@@ -10,6 +10,7 @@ import pytest
 from dispatcher import db, steering, stories, upkeep
 from dispatcher.embedded.postgres import SOCKET, Postgres
 from dispatcher.errors import DatabaseUnavailable
+from dispatcher.ledger import Entry, Ledger
 from dispatcher.model import DeliveryState, Importance, InDoubt, Urgency
 from dispatcher.sending import WARM, Sender
 from tests.support.newsroom import Newsroom, newsroom
@@ -317,3 +318,18 @@ class TestSecondNight:
         async with database.connection() as connection:
             for name, values in WARM.items():
                 await connection.execute(name, **values)
+
+    async def test_one_workers_refusal_does_not_end_anothers_doubt(self, database: db.Database) -> None:
+        """Both had made the same try, one without its lease: what the relay told one says nothing of the other."""
+        room = newsroom(database)
+        ledger = Ledger(database)
+        ledger.start()
+        for state, doubts, code in ((DeliveryState.IN_DOUBT, 1, None), (DeliveryState.DEFERRED, 0, 451)):
+            written = asyncio.Event()
+            ledger.put(Entry(1, 1, state, 1, doubts, 60.0, code, "relay", "", written.set))
+            await written.wait()
+        await ledger.close()
+
+        assert await room.run("SELECT state, in_doubt_count FROM deliveries") == [
+            {"state": "in_doubt", "in_doubt_count": 1}
+        ]

@@ -65,7 +65,7 @@ RETURNING id, blast_id, urgency, subscriber_ids, retry, lease_token, attempts, c
 SELECT u.id AS update_id, u.story_id, u.seq, u.kind, u.importance, u.headline, u.summary, u.body, u.published_at,
        u.expires_at, u.corrects, c.seq AS corrects_seq, c.headline AS corrects_headline,
        c.published_at AS corrects_at, s.slug, s.headline AS story_headline, s.summary AS story_summary,
-       s.state AS story_state, s.created_at AS story_created_at, s.in_doubt
+       s.state AS story_state, s.created_at AS story_created_at
 FROM blasts b JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
 LEFT JOIN updates c ON c.id = u.corrects
 WHERE b.id = %(blast_id)s;
@@ -98,8 +98,8 @@ ORDER BY ids.place;
 
 -- name: record
 -- Write a group of outcomes. An outcome that is final is never overwritten by a later one, but for an acceptance that
--- comes after the reader was given up: the relay has the message. An answer to the very try of which the ledger said
--- only that the answer is overdue ends that doubt.
+-- comes after the reader was given up: the relay has the message. Only the worker that was in doubt may take its doubt
+-- back (`note_refused_late`): the same try may have been made by two.
 INSERT INTO deliveries AS d (blast_id, subscriber_id, recorded_at, next_at, state, attempts, in_doubt_count,
                              code, relay, reply)
 SELECT o.blast_id, o.subscriber_id, clock_timestamp(), clock_timestamp() + make_interval(secs => o.retry_in),
@@ -110,14 +110,8 @@ FROM unnest(%(blasts)s::bigint[], %(subscribers)s::bigint[], %(states)s::deliver
      AS o (blast_id, subscriber_id, state, attempts, in_doubt_count, retry_in, code, relay, reply)
 ON CONFLICT (blast_id, subscriber_id) DO UPDATE
 SET recorded_at = excluded.recorded_at, next_at = excluded.next_at,
-    state = CASE
-        WHEN excluded.state = 'deferred' AND d.in_doubt_count > 0
-             AND (excluded.code IS NULL OR excluded.attempts <> d.attempts) THEN 'in_doubt'
-        ELSE excluded.state END,
-    attempts = excluded.attempts,
-    in_doubt_count = CASE
-        WHEN excluded.code IS NOT NULL AND excluded.attempts = d.attempts THEN excluded.in_doubt_count
-        ELSE greatest(excluded.in_doubt_count, d.in_doubt_count) END,
+    state = CASE WHEN excluded.state = 'deferred' AND d.in_doubt_count > 0 THEN 'in_doubt' ELSE excluded.state END,
+    attempts = excluded.attempts, in_doubt_count = greatest(excluded.in_doubt_count, d.in_doubt_count),
     code = excluded.code, relay = excluded.relay, reply = excluded.reply
 WHERE d.state IN ('deferred', 'in_doubt') OR (excluded.state = 'accepted' AND d.state IN ('failed', 'expired'));
 
