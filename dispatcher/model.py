@@ -145,21 +145,6 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipient:
-    """One subscriber as a batch sees them when it is loaded."""
-
-    subscriber_id: int
-    email: str
-    name: str
-    locale: str
-    timezone: str
-    attempts: int  #: tries so far, for this blast
-    in_doubt_count: int
-    confirmed_at: datetime | None
-    cadence: Cadence
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Steered:
     """The answer to pausing, resuming or cancelling a blast."""
 
@@ -195,7 +180,7 @@ class ListedBlast:
     headline: str
     published_at: datetime
     candidates: int | None  #: None until the audience is frozen
-    steered_by: str | None = None
+    steered_by: str | None = None  #: who paused, resumed, cancelled or retried it last
     steered_at: datetime | None = None
 
     def as_json(self) -> dict[str, object]:
@@ -215,20 +200,12 @@ class ListedBlast:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BlastReport:
+class BlastReport(ListedBlast):
     """A blast in numbers. `candidates` is always `waiting` plus the sum of `states`.
 
     Times are milliseconds from the publish commit, None before the first acceptance.
     """
 
-    id: int
-    channel: ChannelName
-    state: BlastState
-    story: str
-    seq: int
-    headline: str
-    published_at: datetime
-    candidates: int | None  #: None until the audience is frozen
     states: dict[DeliveryState, int] = field(default_factory=dict)
     first_ms: float | None = None
     p50_ms: float | None = None
@@ -237,8 +214,6 @@ class BlastReport:
     last_ms: float | None = None
     reasons: tuple[tuple[str, int], ...] = ()  #: why readers were not reached, most frequent first
     holding: str = ""  #: why the blast stands still, if it does
-    steered_by: str | None = None  #: who paused, resumed, cancelled or retried it last
-    steered_at: datetime | None = None
 
     @property
     def waiting(self) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from dispatcher import db
 from dispatcher.errors import DatabaseUnavailable, NotFound, Unavailable
 from dispatcher.model import BlastReport, BlastState, ChannelName, DeliveryState, ListedBlast
+
+TIMES = ("first_ms", "p50_ms", "p90_ms", "p99_ms", "last_ms")
 
 
 async def blast(database: db.Database, blast_id: int) -> BlastReport:
@@ -21,21 +24,13 @@ async def blast(database: db.Database, blast_id: int) -> BlastReport:
         counts = await tx.all("blast_states", blast_id=blast_id)
         times = await tx.one("blast_times", blast_id=blast_id, published_at=row["published_at"]) or {}
         reasons = await tx.all("blast_reasons", blast_id=blast_id)
+    passed: dict[str, Any] = {name: times.get(name) for name in TIMES}
     return BlastReport(
-        id=blast_id,
-        channel=ChannelName(row["channel"]),
-        state=BlastState(row["state"]),
-        story=row["slug"],
-        seq=row["seq"],
-        headline=row["headline"],
-        published_at=row["published_at"],
-        candidates=row["candidates"],
+        **_head(row),
         states={DeliveryState(each["state"]): each["count"] for each in counts},
         reasons=tuple((each["reason"], each["count"]) for each in reasons),
         holding=row["holding"] or "",
-        steered_by=row["steered_by"],
-        steered_at=row["steered_at"],
-        **{name: times.get(name) for name in ("first_ms", "p50_ms", "p90_ms", "p99_ms", "last_ms")},
+        **passed,
     )
 
 
@@ -43,21 +38,23 @@ async def blasts(database: db.Database, *, limit: int = 20) -> list[ListedBlast]
     """The open blasts, then the others, the newest first, at most `limit`."""
     async with database.connection() as connection:
         rows = await connection.all("list_blasts", limit=limit)
-    return [
-        ListedBlast(
-            id=row["id"],
-            channel=ChannelName(row["channel"]),
-            state=BlastState(row["state"]),
-            story=row["slug"],
-            seq=row["seq"],
-            headline=row["headline"],
-            published_at=row["published_at"],
-            candidates=row["candidates"],
-            steered_by=row["steered_by"],
-            steered_at=row["steered_at"],
-        )
-        for row in rows
-    ]
+    return [ListedBlast(**_head(row)) for row in rows]
+
+
+def _head(row: db.Row) -> dict[str, Any]:
+    """What a report and a list both say of a blast."""
+    return {
+        "id": row["id"],
+        "channel": ChannelName(row["channel"]),
+        "state": BlastState(row["state"]),
+        "story": row["slug"],
+        "seq": row["seq"],
+        "headline": row["headline"],
+        "published_at": row["published_at"],
+        "candidates": row["candidates"],
+        "steered_by": row["steered_by"],
+        "steered_at": row["steered_at"],
+    }
 
 
 async def ready(database: db.Database) -> None:

@@ -19,7 +19,7 @@ from dispatcher.config import RelaySettings
 from dispatcher.model import BlastReport, Published
 from dispatcher.sending import Sender
 from tests.support.newsroom import Newsroom, newsroom
-from tests.support.sink import EXTENSIONS, SILENCE, Script, Session, Sink
+from tests.support.sink import EXTENSIONS, SILENCE, Script, Session, Sink, listening
 
 #: A key and a certificate that nobody signed, for a name that no test uses.
 CERTIFICATE = Path(__file__).with_name("wrong_certificate.pem")
@@ -112,20 +112,9 @@ class TlsSession(Session):
 async def a_tls_sink(*, from_the_start: bool) -> AsyncIterator[Sink]:
     """A sink with a certificate that nobody should trust; TLS from the first byte, or by STARTTLS."""
     sink = Sink(extensions=EXTENSIONS if from_the_start else (*EXTENSIONS, "STARTTLS"))
-    server = await asyncio.get_running_loop().create_server(
-        lambda: (Session if from_the_start else TlsSession)(sink),
-        "127.0.0.1",
-        0,
-        ssl=server_context() if from_the_start else None,
-    )
-    sink.port = server.sockets[0].getsockname()[1]
-    try:
+    session, tls = (Session, server_context()) if from_the_start else (TlsSession, None)
+    async with listening(sink, session, tls=tls):
         yield sink
-    finally:
-        server.close()
-        for session in list(sink.sessions):
-            session.hang_up()
-        await server.wait_closed()
 
 
 def server_context() -> ssl.SSLContext:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -178,10 +179,18 @@ async def a_sink(script: Script | None = None, *, extensions: tuple[str, ...] = 
     sink = Sink(extensions=extensions)
     if script is not None:
         sink.script = script
-    server = await asyncio.get_running_loop().create_server(lambda: Session(sink), "127.0.0.1", 0)
+    async with listening(sink, Session):
+        yield sink
+
+
+@asynccontextmanager
+async def listening(sink: Sink, kind: type[Session], *, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+    """Have a sink take connections, each as a session; afterwards all are closed."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: kind(sink), "127.0.0.1", 0, ssl=tls)
     sink.port = server.sockets[0].getsockname()[1]
     try:
-        yield sink
+        yield
     finally:
         server.close()
         for session in list(sink.sessions):

@@ -75,10 +75,6 @@ class EmailChannel:
         """Lanes that are open."""
         return sum(len(pool.lanes) for pool in self._all)
 
-    @property
-    def busy(self) -> bool:
-        return any(pool.busy for pool in self._all)
-
     def reports(self) -> list[RelayReport]:
         """How this process finds each relay."""
         return [pool.report() for pool in self._all]
@@ -94,7 +90,7 @@ class EmailChannel:
                 return
             lane.wake()
         for pool in self._all:
-            pool.wake()
+            pool.grow()
         if len(self._backlog) and all(pool.hopeless for pool in self._all):
             reason = self.holding or "no relay takes mail"
             self._backlog.drop(reason)

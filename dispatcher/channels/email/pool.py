@@ -126,10 +126,6 @@ class RelayPool:
             return self.circuit.reason
         return f"The relay {self.relay.name} has not answered for {OVERDUE:.0f} seconds." if self.hopeless else ""
 
-    @property
-    def busy(self) -> bool:
-        return any(lane.busy for lane in self.lanes)
-
     def idle(self) -> list[Lane]:
         """Lanes that could take something now."""
         return [lane for lane in self.lanes if not lane.busy] if self.enabled else []
@@ -194,6 +190,10 @@ class RelayPool:
             if not len(self._backlog):
                 return
             lane.wake()
+        self.grow()
+
+    def grow(self) -> None:
+        """Open more lanes for what the idle ones have left."""
         self._open_more(len(self._backlog))
 
     def expect(self) -> None:
