@@ -66,6 +66,13 @@ class Unauthorized(DispatcherError):
     remedy = "Create one with `dispatcher token create NAME` and send it as `Authorization: Bearer TOKEN`."
 
 
+class TooMany(DispatcherError):
+    """That was asked too often."""
+
+    status = 429
+    remedy = "Try again in an hour."
+
+
 class Misconfigured(DispatcherError):
     """A setting is wrong or missing."""
 

@@ -28,6 +28,7 @@ class Importance(enum.StrEnum):
 
 class ChannelName(enum.StrEnum):
     EMAIL = "email"
+    WEBPUSH = "webpush"  #: a browser's push service (RFC 8030)
 
 
 class Cadence(enum.StrEnum):
@@ -59,6 +60,16 @@ class DeliveryState(enum.StrEnum):
     EXPIRED = "expired"
     SUPERSEDED = "superseded"
     WITHDRAWN = "withdrawn"  #: the subscriber left after the audience was frozen
+
+
+class NoticeKind(enum.StrEnum):
+    """A mail to one reader that this person waits for, or has to know of."""
+
+    CONFIRM = "confirm"  #: was it you who wants to follow this story?
+    FOLLOWING = "following"  #: you follow one more story; undo it with one click
+    ALREADY = "already"  #: somebody asked to follow what you follow already
+    LINK = "link"  #: the link to your own page, which you asked for
+    CATCH_UP = "catch_up"  #: the last update, at once
 
 
 class InDoubt(enum.StrEnum):
