@@ -1,4 +1,4 @@
-"""Templates: where they are, and the one environment that renders each kind of them.
+"""Templates: where they are, and the one environment that renders each kind of them in each language.
 
 Templates may be edited by newsrooms, so they run sandboxed; a name that is not there is an error and never an empty
 string; HTML and MJML are escaped by themselves, plain text is not.
@@ -13,6 +13,7 @@ from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dispatcher.errors import Misconfigured
+from dispatcher.rendering.catalogues import known, translations
 
 __all__ = ["environment", "escapes", "template_dir"]
 
@@ -30,22 +31,35 @@ def template_dir() -> Path:
     raise Misconfigured("The templates are missing from this installation.", remedy="Install Dispatcher again.")
 
 
-@cache
-def environment(kind: str) -> ImmutableSandboxedEnvironment:
+def environment(kind: str, locale: str = "en") -> ImmutableSandboxedEnvironment:
     """The environment for the templates below `templates/KIND`, such as "email" or "web"; names start from there.
 
-    It is made once per process, so filters and globals that a door adds to it stay.
+    Its templates speak the language of `locale`, English where there is no other: `{% trans %}` and `gettext` (new
+    style: placeholders are escaped) take from its catalogue, and the global `locale` is its name, such as "uk". It is
+    made once per process and language, so filters and globals that a door adds to it stay.
+
+    Raises `Misconfigured` if there are no templates of that kind, or the catalogue is missing.
     """
+    return _environment(kind, known(locale))
+
+
+@cache
+def _environment(kind: str, language: str) -> ImmutableSandboxedEnvironment:
     directory = template_dir() / kind
     if not directory.is_dir():
         raise Misconfigured(f"There are no templates of the kind {kind!r}.", field="kind")
-    return ImmutableSandboxedEnvironment(
+    made = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(directory),
         undefined=StrictUndefined,
         autoescape=escapes,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
     )
+    made.policies["ext.i18n.trimmed"] = True
+    made.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
+    made.globals["locale"] = language
+    return made
 
 
 def escapes(name: str | None) -> bool:
