@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
 
 from dispatcher.channels import Fate, Outcome, Parcel
 
@@ -16,17 +17,34 @@ MOST_PARKED = 1000
 PARKED_WAIT = (1.0, 15.0)
 
 
-class Backlog:
+class Waiting(Protocol):
+    """What has to be known of a parcel while it waits, whichever channel it is for."""
+
+    urgency: int
+    returns: int  #: how often it came back from a lane without being offered; starts at 0
+    address: str
+
+    def wanted(self) -> bool:
+        """False once nobody wants this parcel sent any more."""
+
+    def settle(self, outcome: Outcome, recorded: Callable[[], None]) -> None:
+        """Report the outcome, once."""
+
+
+P = TypeVar("P", bound=Waiting)
+
+
+class BacklogOf(Generic[P]):
     """A `Feed` with one lane-side end (`take`, `give_back`) and one sender-side end (`add`, `drop`)."""
 
     def __init__(self, on_low: Callable[[], None], low_water: int) -> None:
         """`on_low` is called when the backlog sinks below `low_water` parcels, to claim the next batch."""
-        self._queues: dict[int, deque[Parcel]] = {}
+        self._queues: dict[int, deque[P]] = {}
         self._order: list[int] = []
         self._size = 0
         self._on_low = on_low
         self._low_water = low_water
-        self._parked: dict[str, deque[tuple[float, Parcel]]] = {}  # since when
+        self._parked: dict[str, deque[tuple[float, P]]] = {}  # since when
         self._parked_size = 0
 
     def __len__(self) -> int:
@@ -37,14 +55,14 @@ class Backlog:
         """The urgency of the parcel that `take` would return."""
         return next((urgency for urgency in self._order if self._queues[urgency]), None)
 
-    def add(self, urgency: int, parcels: Iterable[Parcel]) -> None:
+    def add(self, urgency: int, parcels: Iterable[P]) -> None:
         """Append parcels of one urgency."""
         queue = self._queue(urgency)
         before = len(queue)
         queue.extend(parcels)
         self._size += len(queue) - before
 
-    def take(self, admit: Callable[[str], str] | None = None) -> Parcel | None:
+    def take(self, admit: Callable[[str], str] | None = None) -> P | None:
         """The next parcel. `admit` names the domain of an address that has to wait: then its parcel is parked."""
         for urgency in self._order:
             queue = self._queues[urgency]
@@ -92,7 +110,7 @@ class Backlog:
             parked.extend((since, parcel) for since, parcel in standing if _is_wanted(parcel))
         self._count()
 
-    def give_back(self, parcel: Parcel) -> None:
+    def give_back(self, parcel: P) -> None:
         if not _is_wanted(parcel):
             return
         parcel.returns += 1
@@ -114,7 +132,7 @@ class Backlog:
             parcel.settle(Outcome(Fate.UNSENT, reply=reason), _nothing)
         self._count()
 
-    def _park(self, domain: str, parcel: Parcel) -> None:
+    def _park(self, domain: str, parcel: P) -> None:
         now = time.monotonic()
         parked = self._parked.setdefault(domain, deque())
         if self._parked_size < MOST_PARKED:
@@ -132,14 +150,18 @@ class Backlog:
         self._size = sum(map(len, self._queues.values()))
         self._on_low()
 
-    def _queue(self, urgency: int) -> deque[Parcel]:
+    def _queue(self, urgency: int) -> deque[P]:
         if urgency not in self._queues:
             self._queues[urgency] = deque()
             self._order = sorted(self._queues)
         return self._queues[urgency]
 
 
-def _is_wanted(parcel: Parcel) -> bool:
+class Backlog(BacklogOf[Parcel]):
+    """The mails of one process that wait for a lane."""
+
+
+def _is_wanted(parcel: Waiting) -> bool:
     """Whether a parcel is still to be sent. One that is not has been settled as unsent."""
     if parcel.wanted():
         return True
