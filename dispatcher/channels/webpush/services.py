@@ -12,7 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from dispatcher.errors import Invalid
 
 #: Characters of an endpoint; those of today's push services have 100 to 800.
-MAX_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+MAX_ENDPOINT = 2000
+PUBLIC_KEY = 65
+AUTH_SECRET = 16
+#: Scheme, host and perhaps a port, then a path and perhaps a query; no user, no fragment, nothing but printable ASCII.
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _ENDPOINT = re.compile(
     rf"(?P<origin>(?P<scheme>https?)://(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?P<port>:[0-9]{{1,5}})?)"
     r"/[A-Za-z0-9._~!$&'()*+,;=:@/?%\[\]-]*"
@@ -24,7 +28,7 @@ def check_endpoint(endpoint: str, services: Sequence[str]) -> str:
     """The origin of a push endpoint, if it belongs to one of the allowed services.
 
     `services` are hosts, `*.host` for one label or more before it, or whole origins `scheme://host[:port]`. Only a
-    whole origin allows plain http or a port. Raises `Invalid` for everything else, naming `endpoint`, and never quoting it.
+    whole origin allows plain http or a port. Raises `Invalid` for everything else, naming `endpoint`, never quoting it.
     """
     found = _ENDPOINT.fullmatch(endpoint) if len(endpoint) <= MAX_ENDPOINT else None
     if found is None:
