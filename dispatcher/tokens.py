@@ -94,5 +94,10 @@ def api_token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
 
 
+def derive(secret_key: str, purpose: str) -> bytes:
+    """A key of 32 bytes for one purpose that no other has."""
+    return _derive(secret_key, purpose)
+
+
 def _derive(secret_key: str, purpose: str) -> bytes:
     return hashlib.blake2b(purpose.encode(), key=hashlib.sha512(secret_key.encode()).digest(), digest_size=32).digest()
