@@ -83,7 +83,7 @@ class Vapid:
         except (InvalidTag, ValueError) as error:
             raise Misconfigured(
                 "The key pair for web push was sealed with another DISPATCHER_SECRET_KEY.",
-                remedy="Set the former DISPATCHER_SECRET_KEY again. If it is lost, delete the row 'vapid' from the table "
-                "keys: browsers that follow now will then have to follow once more.",
+                remedy="Set the former DISPATCHER_SECRET_KEY again. If it is lost, delete the row 'vapid' from the "
+                "table keys: browsers that follow now will then have to follow once more.",
                 field="SECRET_KEY",
             ) from error

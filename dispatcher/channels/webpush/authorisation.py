@@ -47,7 +47,7 @@ class Signer:
         return self._key.private_numbers().private_value.to_bytes(32, "big")
 
     def authorise(self, origin: str, now: int) -> str:
-        """The Authorization header for one origin (RFC 8292 §3), good for `GOOD_FOR` seconds from `now`, a Unix time."""
+        """The Authorization header for one origin (RFC 8292 §3), good for `GOOD_FOR` seconds from `now` (Unix time)."""
         claims = {"aud": origin, "exp": now + GOOD_FOR, "sub": self._subject}
         signed = f"{_base64url(_HEADER)}.{_base64url(json.dumps(claims, separators=(',', ':')).encode())}"
         r, s = decode_dss_signature(self._key.sign(signed.encode(), ECDSA(SHA256())))
