@@ -21,7 +21,7 @@ WHERE f.story_id = %(story_id)s AND f.subscriber_id = %(subscriber_id)s AND f.en
 
 -- name: followed_stories
 -- What a subscriber follows, and what they left and may follow again; developing stories first, newest first.
-SELECT s.*, n.slug AS successor, n.headline AS successor_headline, f.cadence, f.ended_at
+SELECT s.*, n.slug AS successor, n.headline AS successor_headline, f.cadence, f.ended_at, f.channels::text[] AS channels
 FROM subscriptions f JOIN stories s ON s.id = f.story_id LEFT JOIN stories n ON n.id = s.successor_id
 WHERE f.subscriber_id = %(subscriber_id)s AND f.confirmed_at IS NOT NULL
   AND (f.ended_at IS NULL OR (f.ended_reason = 'reader' AND s.state = 'developing'))
@@ -32,3 +32,53 @@ ORDER BY s.state, s.id DESC;
 UPDATE subscriptions SET cadence = %(cadence)s
 WHERE story_id = %(story_id)s AND subscriber_id = %(subscriber_id)s
   AND confirmed_at IS NOT NULL AND ended_at IS NULL;
+
+-- name: reader_page
+-- Who a reader is, and when they want to hear nothing; a pause that is over is none.
+SELECT email, locale, timezone, quiet_from, quiet_to, quiet_breaking,
+       CASE WHEN paused_until > clock_timestamp() THEN paused_until END AS paused_until
+FROM subscribers WHERE id = %(subscriber_id)s;
+
+-- name: devices_of_reader
+-- The browsers of a reader, the oldest first.
+SELECT id, name, created_at, last_accepted_at FROM devices WHERE subscriber_id = %(subscriber_id)s ORDER BY id;
+
+-- name: reachable_by
+-- By what a reader can be reached.
+SELECT r.email IS NOT NULL AS by_email, EXISTS (SELECT FROM devices d WHERE d.subscriber_id = r.id) AS by_webpush
+FROM subscribers r WHERE r.id = %(subscriber_id)s;
+
+-- name: set_channels
+-- Where a reader wants to hear of a story that they follow.
+UPDATE subscriptions SET channels = %(channels)s::channel[]
+WHERE story_id = %(story_id)s AND subscriber_id = %(subscriber_id)s
+  AND confirmed_at IS NOT NULL AND ended_at IS NULL;
+
+-- name: timezone_of_reader
+-- The timezone in which a reader's days begin and end.
+SELECT timezone FROM subscribers WHERE id = %(subscriber_id)s;
+
+-- name: pause_reader
+-- Send nothing before a moment; null: send again.
+UPDATE subscribers SET paused_until = %(until)s WHERE id = %(subscriber_id)s;
+
+-- name: set_quiet
+-- The hours of a reader's day in which they want to hear nothing.
+UPDATE subscribers SET quiet_from = %(quiet_from)s, quiet_to = %(quiet_to)s, quiet_breaking = %(breaking)s,
+    timezone = %(timezone)s
+WHERE id = %(subscriber_id)s;
+
+-- name: set_language
+-- The language in which a reader is written to.
+UPDATE subscribers SET locale = %(locale)s WHERE id = %(subscriber_id)s;
+
+-- name: remove_device
+-- A reader takes a browser away.
+DELETE FROM devices WHERE id = %(device_id)s AND subscriber_id = %(subscriber_id)s;
+
+-- name: end_unreachable
+-- A reader without an address whose last browser is gone follows nothing any more.
+UPDATE subscriptions f SET ended_at = clock_timestamp(), ended_reason = 'no device'
+FROM subscribers r
+WHERE r.id = %(subscriber_id)s AND f.subscriber_id = r.id AND f.ended_at IS NULL AND r.email IS NULL
+  AND NOT EXISTS (SELECT FROM devices d WHERE d.subscriber_id = r.id);

@@ -1,0 +1,312 @@
+"""Limits against abuse that all processes share: asks per client, a brake for all, and work that must be proven.
+
+They live in the broker where that is Redis or Valkey. Where it is not, or while it is away, each process counts for
+itself: limits are then as many times as wide as there are processes, and nobody is kept out by our own trouble.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import re
+import secrets
+import struct
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import structlog
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
+from redis.asyncio import BlockingConnectionPool
+from redis.exceptions import RedisError
+
+from dispatcher.config import DEFAULT_BRAKE, Network
+from dispatcher.errors import Misconfigured
+from dispatcher.tokens import derive
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+#: Asks that one client may make within an hour.
+CLIENT_ASKS = 20
+HOUR = 3600
+#: Seconds for which the brake is on once too many have asked within a minute.
+BRAKE_SECONDS = 60
+#: Seconds that a process takes the brake to be as it last saw it.
+BRAKE_SEEN = 0.25
+#: Seconds that a request waits for the broker at most, and for which a silent one is then left alone.
+PATIENCE = 0.2
+LEFT_ALONE = 5.0
+#: Connections of one process.
+CONNECTIONS = 16
+#: Keys that a process counts by itself at most; the oldest are forgotten first.
+MOST_KEYS = 100_000
+PREFIX = "dispatcher-limits"
+
+
+class _Counts(Protocol):
+    """Where something is counted."""
+
+    async def within(self, key: str, most: int, seconds: int) -> bool:
+        """Count one more under `key`, unless there were `most` within the last `seconds`: then False."""
+
+    async def first(self, key: str, seconds: int) -> bool:
+        """True the first time within `seconds`."""
+
+    async def seen(self, key: str) -> bool:
+        """Whether `first` was asked for `key`, and its seconds are not over."""
+
+
+class _Shared:
+    """Counts in Redis or Valkey, for all processes."""
+
+    def __init__(self, url: str) -> None:
+        self._pool = BlockingConnectionPool.from_url(
+            _redis_url(url),
+            max_connections=CONNECTIONS,
+            timeout=PATIENCE,
+            socket_connect_timeout=PATIENCE,
+            socket_timeout=PATIENCE,
+        )
+        self._storage = RedisStorage(
+            "redis://",
+            implementation="redispy",
+            key_prefix=PREFIX,
+            connection_pool=self._pool,  # type: ignore[arg-type]  # its types forget what its words promise
+        )
+        self._exact = MovingWindowRateLimiter(self._storage)
+        self._rough = SlidingWindowCounterRateLimiter(self._storage)
+
+    async def within(self, key: str, most: int, seconds: int) -> bool:
+        # Exact by a list of times, where that is short; else by two counters.
+        if most <= CLIENT_ASKS:
+            return await self._exact.hit(RateLimitItemPerSecond(most, seconds), key)
+        return await self._rough.hit(RateLimitItemPerSecond(most, seconds), key)
+
+    async def first(self, key: str, seconds: int) -> bool:
+        return await self._storage.incr(key, seconds) == 1
+
+    async def seen(self, key: str) -> bool:
+        return await self._storage.get(key) > 0
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+
+class _Here:
+    """Counts in this process alone."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, deque[float]] = {}
+        self._until: dict[str, float] = {}
+
+    async def within(self, key: str, most: int, seconds: int) -> bool:
+        now = time.monotonic()
+        times = self._times.pop(key, deque())
+        self._times[key] = times  # at the end: what is used least is forgotten first
+        while times and times[0] <= now - seconds:
+            times.popleft()
+        if len(times) >= most:
+            return False
+        times.append(now)
+        _forget_oldest(self._times)
+        return True
+
+    async def first(self, key: str, seconds: int) -> bool:
+        if await self.seen(key):
+            return False
+        self._until.pop(key, None)
+        self._until[key] = time.monotonic() + seconds
+        _forget_oldest(self._until)
+        return True
+
+    async def seen(self, key: str) -> bool:
+        return self._until.get(key, 0.0) > time.monotonic()
+
+
+def _forget_oldest(kept: dict[str, T]) -> None:
+    if len(kept) > MOST_KEYS:
+        del kept[next(iter(kept))]
+
+
+class Limiter:
+    """The limits of one process, on its event loop. Never raises for a broker that is away, and never waits long."""
+
+    def __init__(self, broker_url: str, *, brake: int = DEFAULT_BRAKE) -> None:
+        """`brake`: asks a minute, over all processes, beyond which work must be proven. Raises `Misconfigured`."""
+        self._shared = None if broker_url.startswith("amqp") else _Shared(broker_url)
+        self._here = _Here()
+        self._brake = brake
+        self._away = False
+        self._try_at = 0.0
+        self._braked_seen = (False, -1.0)
+
+    async def allow_client(self, address: str) -> bool:
+        """Count an ask of one client, and say whether it is within its `CLIENT_ASKS` an hour.
+
+        `address` is what `client_address` says. A network of IPv6 (/64) is one client: it has one line.
+        """
+        return await self._count(lambda counts: counts.within(f"client/{_line(address)}", CLIENT_ASKS, HOUR))
+
+    async def count_ask(self) -> None:
+        """Count an ask, of whomever, for the brake."""
+        if not await self._count(lambda counts: counts.within("asks", self._brake, 60)):
+            if await self._count(lambda counts: counts.first("brake", BRAKE_SECONDS)):
+                log.warning("brake on", asks_a_minute=self._brake, seconds=BRAKE_SECONDS)
+            self._braked_seen = (True, time.monotonic())
+
+    async def braked(self) -> bool:
+        """Whether forms want a proof of work just now."""
+        braked, seen_at = self._braked_seen
+        if time.monotonic() - seen_at > BRAKE_SEEN:
+            braked = await self._count(lambda counts: counts.seen("brake"))
+            self._braked_seen = (braked, time.monotonic())
+        return braked
+
+    async def first_time(self, key: str, seconds: int) -> bool:
+        """True for the first call with this key within `seconds`, in any process."""
+        return await self._count(lambda counts: counts.first(f"once/{key}", seconds))
+
+    async def close(self) -> None:
+        """Give the connections up."""
+        if self._shared is not None:
+            await self._shared.close()
+
+    async def _count(self, ask: Callable[[_Counts], Awaitable[bool]]) -> bool:
+        """Ask the broker, or this process alone while the broker is away. One request at a time finds out if it is."""
+        if self._shared is not None and (not self._away or time.monotonic() >= self._try_at):
+            self._try_at = time.monotonic() + LEFT_ALONE
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    answer = await ask(self._shared)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._lose(error)
+            else:
+                self._find()
+                return answer
+        return await ask(self._here)
+
+    def _lose(self, error: Exception) -> None:
+        if not self._away:
+            log.warning("limits are counted in each process alone", reason=type(error).__name__)
+        self._away = True
+        self._try_at = time.monotonic() + LEFT_ALONE
+
+    def _find(self) -> None:
+        if self._away:
+            log.info("limits are shared by all processes again")
+        self._away = False
+
+
+def _redis_url(broker_url: str) -> str:
+    """A broker's URL as Celery has it, in the form that redis-py takes."""
+    if not broker_url.startswith("redis+socket://"):
+        return broker_url
+    parts = urlsplit(broker_url)
+    number = parse_qs(parts.query).get("virtual_host", ["0"])[-1].strip("/")
+    if not number.isdecimal():
+        raise Misconfigured("DISPATCHER_BROKER_URL: virtual_host is a number.", field="BROKER_URL")
+    login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    return f"unix://{login}{parts.path}?db={number}"
+
+
+def client_address(peer: str, forwarded_for: str | None, trusted: tuple[Network, ...]) -> str:
+    """The address that a request came from, as far as it can be believed.
+
+    `X-Forwarded-For` is read from its end, and only as long as whoever wrote an entry is one of the `trusted` proxies.
+    What is no address ends the walk: behind it, anything may have been written by the client.
+    """
+    believed = _address(peer)
+    if believed is None:
+        return peer  # a socket of this machine has no address
+    for entry in reversed((forwarded_for or "").split(",")):
+        if not any(believed.version == network.version and believed in network for network in trusted):
+            break
+        named = _address(entry)
+        if named is None:
+            break
+        believed = named
+    return str(believed)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, perhaps with a port; one of IPv4 written as IPv6 is the same. None for anything else."""
+    text = text.strip()
+    with_port = re.fullmatch(r"\[([^\]]+)\](?::\d{1,5})?|([\d.]+):\d{1,5}", text)
+    if with_port:
+        text = with_port[1] or with_port[2]
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _line(address: str) -> str:
+    """What counts as one client: an address, or a whole /64 of IPv6."""
+    found = _address(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((found, 64), strict=False).network_address)
+    return str(found or address)
+
+
+class Puzzle:
+    """Work that a browser does in about a second and a flood of forms cannot afford.
+
+    A challenge is good for one form, for `SECONDS`, and once. The answer is a nonce with which the SHA-256 of
+    `challenge:nonce` begins with `BITS` zero bits.
+    """
+
+    SECONDS = 600
+    BITS = 16
+    HEAD = struct.Struct(">Q8s")
+    MAC_SIZE = 17  #: so that 33 bytes fill base64 without a spare bit: no challenge can be written in two ways
+    LONGEST_NONCE = 32
+
+    def __init__(self, secret_key: str, limiter: Limiter) -> None:
+        self._key = derive(secret_key, "puzzle")
+        self._limiter = limiter
+
+    def make(self, purpose: str) -> str:
+        """A new challenge for one form, such as a story's slug."""
+        head = self.HEAD.pack(int(time.time()), secrets.token_bytes(8))
+        return base64.urlsafe_b64encode(head + self._mac(purpose, head)).decode()
+
+    async def check(self, purpose: str, challenge: str, nonce: str) -> bool:
+        """Whether this is the work for a challenge that we made for this form, and that was not handed in before."""
+        if not self._is_ours(purpose, challenge) or not _is_work(challenge, nonce):
+            return False
+        digest = hashlib.sha256(challenge.encode()).hexdigest()
+        return await self._limiter.first_time(f"puzzle/{digest}", self.SECONDS)
+
+    def _is_ours(self, purpose: str, challenge: str) -> bool:
+        try:
+            raw = base64.b64decode(challenge.encode("ascii"), b"-_", validate=True)
+        except (UnicodeEncodeError, binascii.Error):
+            return False
+        head, mac = raw[: self.HEAD.size], raw[self.HEAD.size :]
+        if len(head) != self.HEAD.size or not hmac.compare_digest(mac, self._mac(purpose, head)):
+            return False
+        made_at: int = self.HEAD.unpack(head)[0]
+        return abs(time.time() - made_at) < self.SECONDS  # another machine's clock may be ahead of ours
+
+    def _mac(self, purpose: str, head: bytes) -> bytes:
+        return hashlib.blake2b(
+            head + purpose.encode(errors="replace"), key=self._key, digest_size=self.MAC_SIZE
+        ).digest()
+
+
+def _is_work(challenge: str, nonce: str) -> bool:
+    if len(nonce) > Puzzle.LONGEST_NONCE or not nonce.isascii():
+        return False
+    digest = hashlib.sha256(f"{challenge}:{nonce}".encode()).digest()
+    return int.from_bytes(digest, "big") >> (256 - Puzzle.BITS) == 0
