@@ -69,9 +69,10 @@ class Unreachable(Unavailable):
 
     remedy = "Try again later."
 
-    def __init__(self, message: str, *, lost: bool = False) -> None:
+    def __init__(self, message: str, *, offered: bool = False, lost: bool = False) -> None:
         super().__init__(message)
-        self.lost = lost  #: there was a connection, and it ended before the answer
+        self.offered = offered  #: the request may have arrived
+        self.lost = lost  #: the connection ended before the answer; perhaps it was an old one that was closed just then
 
 
 class Answer(NamedTuple):
@@ -321,7 +322,7 @@ def _sorted(error: Exception, timeout: float) -> Refused | Unreachable:
         case aiohttp.ConnectionTimeoutError():
             return Unreachable("No connection within the time for it.")
         case TimeoutError():
-            return Unreachable(f"No answer within {timeout:g} seconds.")
+            return Unreachable(f"No answer within {timeout:g} seconds.", offered=True)
         case aiohttp.ClientConnectorDNSError():
             return Unreachable("The name of the host cannot be resolved.")
         case aiohttp.ClientConnectorCertificateError():
@@ -333,4 +334,4 @@ def _sorted(error: Exception, timeout: float) -> Refused | Unreachable:
         case aiohttp.InvalidURL():
             return Refused("This is not an address that can be called.")
         case _:
-            return Unreachable("The connection was lost before an answer came.", lost=True)
+            return Unreachable("The connection was lost before an answer came.", offered=True, lost=True)

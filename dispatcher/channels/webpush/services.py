@@ -46,8 +46,8 @@ def check_endpoint(endpoint: str, services: Sequence[str]) -> str:
 
 
 def origin_of(endpoint: str) -> str:
-    """The origin of an endpoint that was checked before."""
-    return endpoint[: endpoint.index("/", 8)]
+    """The origin of an endpoint that was checked before; of any other text, what stands before the third slash."""
+    return "/".join(endpoint.split("/", 3)[:3])
 
 
 def parse_keys(p256dh: str, auth: str) -> tuple[bytes, bytes]:
