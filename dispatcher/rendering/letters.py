@@ -77,7 +77,7 @@ class UpdateView:
     def list_id(self) -> str:
         """The story as a list (RFC 2919), with its headline for people."""
         return " ".join(
-            mailbox(_line(self.story.headline), f"{self.story.slug}.stories.{self.domain}", column=9).split()
+            mailbox(line(self.story.headline), f"{self.story.slug}.stories.{self.domain}", column=9).split()
         )
 
 
@@ -91,7 +91,7 @@ def render_update(view: UpdateView, *, locale: str = "en", timezone: str = "UTC"
     longest = MAX_BODY_HTML
     while True:
         context = update_context(view, words, timezone, longest=longest)
-        content = render("update", {**context, "reader": marks, "t": words})
+        content = render("update", {**context, "reader": marks, "t": words}, locale=words.language)
         size = len(content.html.encode())
         if size <= MAX_HTML or longest < 1000:
             break
@@ -117,16 +117,18 @@ class Rendered:
     html: str
 
 
-def render(message: str, context: Mapping[str, Any]) -> Rendered:
+def render(message: str, context: Mapping[str, Any], *, locale: str = "en") -> Rendered:
     """Render `templates/email/MESSAGE/{subject.txt, body.txt, body.mjml}`.
 
-    `context["body"]`, if it is there, is a `MailBody`; its HTML goes around MJML, which would read it as MJML.
+    The templates of the bodies see the subject too. `context["body"]`, if it is there, is a `MailBody`; its HTML goes
+    around MJML, which would read it as MJML.
     """
-    made = email_environment()
+    made = email_environment(locale)
     hole = Marks.fresh(repr(context)).nonce
-    with_hole = {**context, "body_html": Markup(hole)}  # noqa: S704  # letters and digits of ours
     subject = " ".join(made.get_template(f"{message}/subject.txt").render(context).split())
+    context = {**context, "subject": subject}
     text = made.get_template(f"{message}/body.txt").render(context)
+    with_hole = {**context, "body_html": Markup(hole)}  # noqa: S704  # letters and digits of ours
     body = context.get("body")
     filling = body.html if isinstance(body, markdown.MailBody) else ""
     html = to_html(made.get_template(f"{message}/body.mjml").render(with_hole), {hole: filling})
@@ -166,11 +168,17 @@ _RESETS = re.compile(r'<style type="text/css">\s*#outlook a.*?</style>', re.DOTA
 _INLINER = CSSInliner(keep_at_rules=True, minify_css=True, load_remote_stylesheets=False)
 
 
-def email_environment() -> SandboxedEnvironment:
-    """The environment of mail templates, with the filters that they use."""
-    made = environment("email")
+def email_environment(locale: str = "en") -> SandboxedEnvironment:
+    """The environment of mail templates in a language, with the filters that they use."""
+    made = environment("email", locale)
     made.filters.setdefault("wrap", wrap)
+    made.filters.setdefault("bdi", bdi)
     return made
+
+
+def bdi(text: str) -> Markup:
+    """`text` for the middle of a sentence in HTML, whichever way it is written."""
+    return Markup("<bdi>{}</bdi>").format(text)
 
 
 def wrap(text: str, width: int = 72, indent: str = "") -> str:
@@ -185,17 +193,13 @@ def update_context(view: UpdateView, words: Wording, timezone: str, *, longest: 
     here = zone(timezone)
     update, stamp = view.update, view.update.published_at.astimezone(here)
     body = markdown.for_mail(update.body, longest=longest)
-    summary, headline = _line(update.summary), _line(update.headline)
+    summary, headline = line(update.summary), line(update.headline)
     earlier = [_past(past, view, words, stamp) for past in view.earlier[:MAX_EARLIER]]
     count = len(view.earlier) if view.earlier_count is None else view.earlier_count
     preview = summary or markdown.first_words(update.body, longest=_PREVIEW)
     return {
-        "newsroom": {
-            "name": _line(view.newsroom.name),
-            "address": _line(view.newsroom.address),
-            "url": f"{view.public_url}/",
-        },
-        "story": {"headline": _line(view.story.headline), "url": view.story_url},
+        "newsroom": newsroom_context(view.newsroom, view.public_url),
+        "story": {"headline": line(view.story.headline), "url": view.story_url},
         "update": {
             "headline": headline,
             "summary": summary,
@@ -216,9 +220,14 @@ def update_context(view: UpdateView, words: Wording, timezone: str, *, longest: 
     }
 
 
+def newsroom_context(newsroom: Newsroom, public_url: str) -> dict[str, str]:
+    """The newsroom as the frame of every mail shows it."""
+    return {"name": line(newsroom.name), "address": line(newsroom.address), "url": f"{public_url}/"}
+
+
 def _past(past: Past, view: UpdateView, words: Wording, stamp: datetime) -> dict[str, Any]:
     return {
-        "headline": _line(past.headline),
+        "headline": line(past.headline),
         "url": f"{view.story_url}#u{past.seq}",
         "when": words.time_beside(past.published_at.astimezone(stamp.tzinfo), stamp),
         "is_correction": past.kind is Kind.CORRECTION,
@@ -232,16 +241,23 @@ def _headers(view: UpdateView, words: Wording) -> list[tuple[str, str]]:
         ("In-Reply-To", view.thread_id),
         ("References", view.thread_id),
         ("List-Id", view.list_id),
+        *machine_headers(words),
+        *view.headers,
+    ]
+
+
+def machine_headers(words: Wording) -> list[tuple[str, str]]:
+    """The headers of every mail of ours, which programs read."""
+    return [
         # Answers by machines are stopped by this (RFC 3834) and, at Exchange, by the next. `Precedence: bulk` would
         # add nothing to them, and some filters count it against an alert.
         ("Auto-Submitted", "auto-generated"),
         ("X-Auto-Response-Suppress", "OOF, AutoReply"),
         ("Content-Language", words.language),
-        *view.headers,
     ]
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
     """One line of a user's text: no control characters, no runs of spaces."""
     return " ".join(_CONTROLS.sub(" ", text).split())
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from email.headerregistry import Address
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,14 @@ from typing import Any
 from jinja2 import TemplateError
 
 from dispatcher.channels.email.letter import Marks
-from dispatcher.config import Newsroom
+from dispatcher.config import LANGUAGES
 from dispatcher.errors import DispatcherError
-from dispatcher.model import Draft, Importance, Kind, Story, StoryState, Update
 from dispatcher.rendering import environment, template_dir
-from dispatcher.rendering.letters import Past, Rendered, UpdateView, render, update_context
-from dispatcher.rendering.wording import wording
-from dispatcher.samples import sample_story
+from dispatcher.rendering.letters import Rendered, render, update_context
+from dispatcher.rendering.notices import notice_context
+from dispatcher.rendering.pushes import push_context
+from dispatcher.rendering.samples import sample_notices, sample_views
+from dispatcher.rendering.wording import wording, zone
 
 _MJML = frozenset(
     [
@@ -67,7 +66,6 @@ _VOID = frozenset(
     ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"]
 )
 _JINJA = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
-_MESSAGE_FILES = ("subject.txt", "body.txt", "body.mjml")
 
 
 def lint_templates() -> list[str]:
@@ -80,10 +78,15 @@ def lint_templates() -> list[str]:
             lint_mjml(source) if path.suffix == ".mjml" else []
         )
         found += [f"{path}:{problem}" for problem in problems]
-    for folder in sorted((root / "email").iterdir()):
-        if folder.is_dir() and not folder.name.startswith("_"):
-            found += lint_message(folder)
+    for folder in _folders(root / "email"):
+        found += lint_message(folder)
+    for folder in _folders(root / "push"):
+        found += lint_push(folder)
     return found
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(each for each in root.iterdir() if each.is_dir() and not each.name.startswith("_"))
 
 
 def _parse(kind: str, source: str) -> list[str]:
@@ -107,29 +110,56 @@ def lint_html(source: str) -> list[str]:
 
 
 def lint_message(folder: Path) -> list[str]:
-    """Render a message with samples: every variable must exist, and the HTML must be whole.
+    """Render a mail with samples in every language: every variable must exist, and the HTML must be whole.
 
-    The samples of a message other than `update` are in its `sample.json`: a list of contexts.
+    The samples of a message other than an update and the notices are in its `sample.json`: a list of contexts.
     """
-    missing = [f"{folder / name}:1: is missing" for name in _MESSAGE_FILES if not (folder / name).is_file()]
-    if missing:
-        return missing
+    missing = _missing(folder, "subject.txt", "body.txt", "body.mjml")
     found: list[str] = []
-    try:
-        for context in _contexts(folder):
-            found += _check_rendered(folder, render(folder.name, context))
-    except TemplateError as error:
-        found.append(f"{folder}:{getattr(error, 'lineno', None) or 1}: {error}")
-    except (DispatcherError, OSError, ValueError) as error:
-        found.append(f"{folder}:1: {error}")
-    return found
+    for language in () if missing else LANGUAGES:
+        try:
+            for context in _contexts(folder, language):
+                found += _check_rendered(folder, render(folder.name, context, locale=language))
+        except TemplateError as error:
+            found.append(f"{folder}:{getattr(error, 'lineno', None) or 1}: {error}")
+        except (DispatcherError, OSError, ValueError) as error:
+            found.append(f"{folder}:1: {error}")
+    return missing or found
 
 
-def _contexts(folder: Path) -> Iterator[dict[str, Any]]:
-    common = {"reader": Marks.fresh(""), "t": wording("en")}
+def lint_push(folder: Path) -> list[str]:
+    """Render a push with samples in every language: every variable must exist, and both texts say something."""
+    missing = _missing(folder, "title.txt", "body.txt")
+    found: list[str] = []
+    for language in () if missing else LANGUAGES:
+        for name in ("title.txt", "body.txt"):
+            template = f"{folder.name}/{name}"
+            try:
+                said = [
+                    environment("push", language).get_template(template).render(push_context(view, wording(language)))
+                    for view in sample_views()
+                ]
+            except TemplateError as error:
+                found.append(f"{folder / name}:{getattr(error, 'lineno', None) or 1}: {error}")
+            else:
+                found += [] if all(each.strip() for each in said) else [f"{folder / name}:1: is empty"]
+    return missing or found
+
+
+def _missing(folder: Path, *names: str) -> list[str]:
+    return [f"{folder / name}:1: is missing" for name in names if not (folder / name).is_file()]
+
+
+def _contexts(folder: Path, language: str) -> Iterator[dict[str, Any]]:
+    words = wording(language)
+    common = {"reader": Marks.fresh(""), "t": words}
+    notices = {str(view.kind): view for view in sample_notices()}
     if folder.name == "update":
         for view in sample_views():
-            yield {**update_context(view, wording("en"), "Europe/Copenhagen"), **common}
+            yield {**update_context(view, words, "Europe/Copenhagen"), **common}
+    elif folder.name in notices:
+        stamp = datetime.now(UTC).astimezone(zone("Europe/Copenhagen"))
+        yield {**notice_context(notices[folder.name], words, stamp), **common}
     else:
         for context in json.loads((folder / "sample.json").read_text("utf-8")):
             yield {**context, **common}
@@ -188,57 +218,3 @@ def _check_tags(source: str, *, mjml: bool) -> list[str]:
     tags.feed(source)
     tags.close()
     return tags.problems + [f"{line}: <{tag}> is not closed" for tag, line in tags.open]
-
-
-def sample_views() -> list[UpdateView]:
-    """One view for every look of the update mail, made of the sample story."""
-    sample = sample_story()
-    night = datetime(2026, 3, 12, 22, 56, tzinfo=UTC)
-    drafts = [*sample.updates]
-    story = Story(
-        id=1,
-        slug=sample.slug,
-        headline=sample.headline,
-        summary=sample.summary,
-        state=StoryState.DEVELOPING,
-        created_at=night - timedelta(hours=40),
-    )
-    past = tuple(
-        Past(
-            seq=seq,
-            headline=draft.headline,
-            published_at=night - timedelta(hours=7 * (len(drafts) - seq)),
-            kind=draft.kind,
-            importance=draft.importance,
-            corrected=seq == 2,
-        )
-        for seq, draft in reversed(list(enumerate(drafts[:-1], 1)))
-    )
-    view = UpdateView(
-        newsroom=Newsroom(name="The Karsholm Ledger", address="8 Upper Market, 7040 Karsholm"),
-        public_url="https://ledger.example",
-        mail_from=Address("The Karsholm Ledger", "alerts", "ledger.example"),
-        story=story,
-        update=_update(drafts[-1], len(drafts), night),
-        earlier=past,
-    )
-    views = [replace(view, update=replace(view.update, importance=each)) for each in Importance]
-    views += [replace(view, earlier=past * 4, earlier_count=40, newsroom=Newsroom())]
-    views += [replace(view, earlier=(), update=replace(view.update, seq=1, summary="", body="word " * 40_000))]
-    views += [replace(view, update=replace(view.update, kind=Kind.FINAL))]
-    correction = replace(view.update, kind=Kind.CORRECTION, corrects_seq=1)
-    return [*views, replace(view, update=correction), replace(view, update=correction, corrected=past[0])]
-
-
-def _update(draft: Draft, seq: int, published_at: datetime) -> Update:
-    return Update(
-        id=seq,
-        story_id=1,
-        seq=seq,
-        kind=draft.kind,
-        importance=draft.importance,
-        headline=draft.headline,
-        summary=draft.summary,
-        body=draft.body,
-        published_at=published_at,
-    )

@@ -16,7 +16,8 @@ import structlog
 
 from dispatcher.embedded.process import how_it_ended
 from dispatcher.errors import Unavailable
-from dispatcher.rendering.letters import UpdateView
+from dispatcher.model import ChannelName
+from dispatcher.rendering.making import View
 from dispatcher.rendering.pressroom import FRAME, LETTER
 from dispatcher.rendering.wire import pack
 
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 PATIENCE = 60.0
 #: A letter during which the press died is given to another press, so often.
 TRIES = 2
-USUAL = "dispatcher.rendering.letters:render_update"
+USUAL = "dispatcher.rendering.making:make"
 
 
 class LetterImpossible(Exception):
@@ -47,7 +48,7 @@ class Press:
     """One worker process's press, on one event loop. Close it."""
 
     def __init__(self, render: str = USUAL) -> None:
-        """`render` names what makes a letter, as `module:function`; it is called as `render_update` is."""
+        """`render` names what makes a letter, as `module:function`; it is called as `make` is."""
         self._render = render
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -85,13 +86,15 @@ class Press:
                 raise
             self._listener = asyncio.create_task(self._listen(reader))
 
-    async def render(self, view: UpdateView, *, locale: str, timezone: str) -> bytes:
-        """The letter of `render_update`, as `Letter.dumps` writes it.
+    async def render(
+        self, view: View, *, locale: str, timezone: str, channel: ChannelName = ChannelName.EMAIL
+    ) -> bytes:
+        """The letter or push that `make` makes of a view, as its `dumps` writes it.
 
         Raises `LetterImpossible` if it cannot be made within the limits, and `PressUnavailable` if there is no press:
         that says nothing about the letter.
         """
-        job = pack(view, locale=locale, timezone=timezone)
+        job = pack(view, locale=locale, timezone=timezone, channel=channel)
         for _ in range(TRIES):
             await self.start()
             process, listener = self._process, self._listener

@@ -23,7 +23,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -31,10 +31,12 @@ from typing import Never
 
 from jinja2 import TemplateSyntaxError
 
-from dispatcher.channels.email.letter import Letter
+from dispatcher.config import LANGUAGES
 from dispatcher.embedded.process import die_with_parent
 from dispatcher.errors import DispatcherError
-from dispatcher.rendering.lint import sample_views
+from dispatcher.model import ChannelName
+from dispatcher.rendering.making import Made
+from dispatcher.rendering.samples import sample_notices, sample_views
 from dispatcher.rendering.wire import pack, unpack
 
 #: Seconds of processor time for one letter. A usual one takes 0.01, the worst that fits into an update 1.6.
@@ -56,7 +58,7 @@ OUT_OF_MEMORY, LOST = 75, 70
 _MAX_REASON = 300
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
-Render = Callable[..., Letter]
+Render = Callable[..., Made]
 
 
 def main(fd: str, parent: str, function: str) -> None:
@@ -76,21 +78,33 @@ def main(fd: str, parent: str, function: str) -> None:
 
 
 def warm_up(render: Render) -> bytes:
-    """Make a letter for nobody, so that templates are compiled and caches filled when the first job comes.
+    """Make letters for nobody, so that templates are compiled and caches filled when the first job comes.
 
-    Returns the job, for others to warm up with. If it does not end well in a process of its own, it is not tried in
-    this one, and the answer is empty: each job then finds its own reason.
+    Returns one of these jobs, for others to warm up with. What does not end well in a process of its own is not tried
+    in this one, nor are those after it, and the answer may be empty: each job then finds its own reason.
     """
-    sample = pack(sample_views()[0], locale="en", timezone="UTC")
-    trial = Printer(render)
-    trial.give(0, sample)
-    while not trial.step():
-        select.select([trial], [], [], trial.seconds_left)
-    trial.close()
-    if not trial.answer.startswith(LETTER):
-        return b""
-    _make(sample, render)
-    return sample
+    done = b""
+    for sample in _samples():
+        trial = Printer(render)
+        trial.give(0, sample)
+        while not trial.step():
+            select.select([trial], [], [], trial.seconds_left)
+        trial.close()
+        if not trial.answer.startswith(LETTER):
+            break
+        _make(sample, render)
+        done = done or sample
+    return done
+
+
+def _samples() -> Iterator[bytes]:
+    """A job of every sort, in every language."""
+    update = sample_views()[0]
+    for language in LANGUAGES:
+        yield pack(update, locale=language, timezone="UTC")
+        yield pack(update, locale=language, timezone="UTC", channel=ChannelName.WEBPUSH)
+        for notice in sample_notices():
+            yield pack(notice, locale=language, timezone="UTC")
 
 
 class Room:
@@ -254,9 +268,8 @@ def _read_all(source: socket.socket) -> bytes:
 
 
 def _make(data: bytes, render: Render) -> bytes:
-    view, locale, timezone = unpack(data)
-    letter = render(view, locale=locale, timezone=timezone)
-    return letter.dumps()
+    job = unpack(data)
+    return render(job.view, locale=job.locale, timezone=job.timezone, channel=job.channel).dumps()
 
 
 def _be_modest() -> None:
@@ -285,17 +298,18 @@ def explain(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """`update/body.txt, line 3`; for what is no template's fault, the file of ours that was called last."""
-    if isinstance(error, TemplateSyntaxError) and error.name:
-        return f"{error.name}, line {error.lineno}"
     frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, TemplateSyntaxError):
+        frames.append((error.filename or "", error.lineno))
     for file, line in reversed(frames):
-        _, found, template = file.rpartition("templates/email/")
-        if found:
-            return f"{template}, line {line}"
+        if found := _TEMPLATE.fullmatch(file):
+            return f"{found[1]}, line {line}"
     ours = [(file, line) for file, line in frames if file.startswith(_PACKAGE) and file != __file__]
     return f"{Path(ours[-1][0]).name}, line {ours[-1][1]}" if ours else ""
 
 
+#: A template by the name that an editor knows: a mail's without `email/`.
+_TEMPLATE = re.compile(r".*templates/(?:email/(?=.)|(?=push/))(.+)", re.DOTALL)
 _PACKAGE = str(Path(__file__).parent.parent)
 
 

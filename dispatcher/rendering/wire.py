@@ -8,26 +8,51 @@ from datetime import datetime
 from email.headerregistry import Address
 from enum import Enum
 from functools import cache
+from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from dispatcher.model import ChannelName
 from dispatcher.rendering.letters import UpdateView
+from dispatcher.rendering.making import View
+from dispatcher.rendering.notices import NoticeView
+
+#: The views that travel, by the name that goes with them.
+_VIEWS: dict[str, type[View]] = {"update": UpdateView, "notice": NoticeView}
 
 
-def pack(view: UpdateView, *, locale: str, timezone: str) -> bytes:
+class Job(NamedTuple):
+    """What the press is to make."""
+
+    view: View
+    locale: str
+    timezone: str
+    channel: ChannelName
+
+
+def pack(view: View, *, locale: str, timezone: str, channel: ChannelName = ChannelName.EMAIL) -> bytes:
     """A letter to be made, as JSON. Raises TypeError for a value that JSON cannot carry."""
-    return json.dumps({"locale": locale, "timezone": timezone, "view": asdict(view)}, default=_plain).encode()
+    (about,) = (name for name, kind in _VIEWS.items() if type(view) is kind)
+    job = {"about": about, "channel": channel, "locale": locale, "timezone": timezone, "view": asdict(view)}
+    return json.dumps(job, default=_plain).encode()
 
 
-def unpack(data: bytes) -> tuple[UpdateView, str, str]:
-    """The view, the locale and the zone that `pack` was given. Raises ValueError or TypeError for anything else."""
+def unpack(data: bytes) -> Job:
+    """What `pack` was given. Raises ValueError, TypeError or KeyError for anything else."""
     read = json.loads(data)
-    return _build(UpdateView, read["view"]), _build(str, read["locale"]), _build(str, read["timezone"])
+    return Job(
+        view=_build(_VIEWS[read["about"]], read["view"]),
+        locale=_build(str, read["locale"]),
+        timezone=_build(str, read["timezone"]),
+        channel=_build(ChannelName, read["channel"]),
+    )
 
 
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Address):
         return [value.display_name, value.username, value.domain]
     raise TypeError(f"a view cannot hold {type(value).__name__}")
@@ -46,6 +71,8 @@ def _build(kind: Any, value: Any) -> Any:
         return _record(kind, value)
     if kind is datetime:
         return datetime.fromisoformat(value)
+    if kind is Path:
+        return Path(_build(str, value))
     if kind is Address:
         return Address(*(_build(str, each) for each in value))
     if issubclass(kind, Enum):

@@ -18,10 +18,14 @@ import psutil
 import pytest
 import uvloop
 
+from dispatcher.config import Newsroom
+from dispatcher.model import ChannelName, NoticeKind
 from dispatcher.rendering.letters import UpdateView, render_update
-from dispatcher.rendering.lint import sample_views
+from dispatcher.rendering.making import View
 from dispatcher.rendering.press import USUAL, LetterImpossible, Press, PressUnavailable
 from dispatcher.rendering.pressroom import CPU, MEMORY, PATIENCE, explain
+from dispatcher.rendering.pushes import render_push
+from dispatcher.rendering.samples import sample_notices, sample_views
 from dispatcher.rendering.wire import pack, unpack
 from tests.support import hostile
 from tests.support.boxes import ROOT, survivors
@@ -59,6 +63,32 @@ async def test_a_letter_from_the_press_is_the_same_to_the_byte() -> None:
         for view in sample_views():
             made = await press.render(view, locale="de", timezone="Asia/Kathmandu")
             assert made == render_update(view, locale="de", timezone="Asia/Kathmandu").dumps()
+
+
+async def test_the_press_makes_pushes_and_notices_too_in_the_language_of_their_readers() -> None:
+    async with a_press(USUAL) as press:
+        push = await press.render(VIEW, locale="uk-UA", timezone="UTC", channel=ChannelName.WEBPUSH)
+        notices = {
+            view.kind: await press.render(view, locale="uk", timezone="Europe/Kyiv") for view in sample_notices()
+        }
+        with pytest.raises(LetterImpossible, match="A notice goes by mail"):
+            await press.render(sample_notices()[0], locale="uk", timezone="UTC", channel=ChannelName.WEBPUSH)
+
+    assert push == render_push(VIEW, locale="uk").dumps()
+    assert len(set(notices.values())) == 4
+    assert all(b"Content-Language: uk\r\n" in made for made in notices.values())
+
+
+async def test_the_first_confirmation_of_a_new_press_does_not_wait_for_templates_to_be_read() -> None:
+    confirm = next(view for view in sample_notices() if view.kind is NoticeKind.CONFIRM)
+    async with a_press(USUAL) as press:
+        await letter(press)
+        began = time.perf_counter()
+        await press.render(confirm, locale="uk", timezone="Europe/Kyiv")
+        took = time.perf_counter() - began
+
+    print(f"{took * 1e3:.1f} ms")
+    assert took < 0.3, "about 5 ms on a quiet machine"
 
 
 def test_the_press_works_on_the_loop_that_workers_run() -> None:
@@ -217,6 +247,18 @@ class TestTemplates:
             template.mend()
             assert await letter(press) == good
 
+    async def test_a_mistake_in_a_push_is_named_and_the_mail_is_made(self, template: Template) -> None:
+        push = Template(template.path.parents[2] / "push/update/title.txt")
+        push.write("{{ title }}{{ foo }}")
+        async with a_press(USUAL) as press:
+            assert await letter(press)
+            with pytest.raises(LetterImpossible) as caught:
+                await press.render(VIEW, locale="uk", timezone="UTC", channel=ChannelName.WEBPUSH)
+            assert caught.value.reason == "UndefinedError: 'foo' is undefined (push/update/title.txt, line 1)"
+            push.write("{% if %}")
+            with pytest.raises(LetterImpossible, match=r"\(push/update/title.txt, line 1\)"):
+                await press.render(VIEW, locale="en", timezone="UTC", channel=ChannelName.WEBPUSH)
+
     async def test_a_mistake_is_named_with_its_template_and_line(self, template: Template) -> None:
         async with a_press(USUAL) as press:
             template.write("One line.\n{{ foo }}")
@@ -258,12 +300,16 @@ def copy_program(directory: Path) -> None:
 
 
 def test_a_view_survives_the_way_to_the_press() -> None:
-    for view in sample_views():
-        assert unpack(pack(view, locale="pt-BR", timezone="America/Sao_Paulo")) == (
-            view,
-            "pt-BR",
-            "America/Sao_Paulo",
-        )
+    adorned = replace(VIEW, newsroom=Newsroom(name="L", logo=Path("/etc/logo.svg"), colours=("#123456", "#abcdef")))
+    views: list[View] = [*sample_views(), adorned, *sample_notices()]
+    for view in views:
+        for channel in ChannelName:
+            assert unpack(pack(view, locale="pt-BR", timezone="America/Sao_Paulo", channel=channel)) == (
+                view,
+                "pt-BR",
+                "America/Sao_Paulo",
+                channel,
+            )
 
 
 def test_what_is_no_view_is_refused() -> None:
@@ -272,6 +318,9 @@ def test_what_is_no_view_is_refused() -> None:
         good.replace(b'"seq": 1', b'"seq": "1"').replace(b'"seq": 4', b'"seq": "4"'),
         good.replace(b'"kind": "update"', b'"kind": "rumour"'),
         good.replace(b'"locale": "en"', b'"locale": 1'),
+        good.replace(b'"about": "update"', b'"about": "notice"'),
+        good.replace(b'"about": "update"', b'"about": "rumour"'),
+        good.replace(b'"channel": "email"', b'"channel": "pigeon"'),
         good.replace(b'"newsroom"', b'"newsrooms"'),
         b"{}",
     ):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import email
 import html
 import re
 import shutil
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from email import policy
-from email.message import EmailMessage
-from html.parser import HTMLParser
 from timeit import repeat
 
 import pytest
@@ -22,65 +18,19 @@ from dispatcher.channels.email.letter import Values
 from dispatcher.config import Newsroom
 from dispatcher.model import Cadence, Importance, Kind
 from dispatcher.rendering.letters import Past, UpdateView, render_update
-from dispatcher.rendering.lint import lint_html, sample_views
+from dispatcher.rendering.lint import lint_html
+from dispatcher.rendering.samples import sample_views
 from dispatcher.rendering.wording import wish
+from tests.rendering.mails import ANA, Mail
 
-ANA = Values(
-    address="ana@mail.example",
-    message_id="<1.abc@ledger.example>",
-    leave_url="https://ledger.example/u/leave-token",
-    manage_url="https://ledger.example/manage/manage-token",
-    wish="every update, since 8 March 2026",
-    name="Ana Lindqvist",
-)
 BREAKING = next(view for view in sample_views() if view.update.importance is Importance.BREAKING)
 CORRECTION = next(view for view in sample_views() if view.corrected)
 
 
-class Mail:
-    """A letter as the reader's mail program takes it apart."""
-
-    def __init__(
-        self, view: UpdateView, values: Values = ANA, *, timezone: str = "UTC", eight_bit: bool = True
-    ) -> None:
-        raw = render_update(view, timezone=timezone).splice(values, eight_bit=eight_bit)
-        self.raw = b"\r\n".join(line.removeprefix(b".") if line[:2] == b".." else line for line in raw.split(b"\r\n"))
-        message = email.message_from_bytes(self.raw, policy=policy.default)
-        assert isinstance(message, EmailMessage)
-        self.message = message
-        self.text, self.html = (self._part(subtype) for subtype in ("plain", "html"))
-
-    def _part(self, subtype: str) -> str:
-        part = self.message.get_body((subtype,))
-        assert part is not None
-        return str(part.get_content()).replace("\r\n", "\n")
-
-    @property
-    def shown(self) -> str:
-        """The words of the HTML part."""
-        return words_of(self.html)
-
-
-def words_of(source: str) -> str:
-    class Words(HTMLParser):
-        def __init__(self) -> None:
-            super().__init__()
-            self.found: list[str] = []
-            self.hidden = False
-
-        def handle_starttag(self, tag: str, attrs: object) -> None:
-            self.hidden = tag in ("style", "title")
-
-        def handle_endtag(self, tag: str) -> None:
-            self.hidden = False
-
-        def handle_data(self, data: str) -> None:
-            if not self.hidden:
-                self.found.append(data)
-
-    words = Words()
-    words.feed(source)
-    return " ".join("".join(words.found).split())
+def mail_of(
+    view: UpdateView, values: Values = ANA, *, timezone: str = "UTC", eight_bit: bool = True, locale: str = "en"
+) -> Mail:
+    return Mail(render_update(view, timezone=timezone, locale=locale), values, eight_bit=eight_bit)
 
 
 def with_update(view: UpdateView, **changes: object) -> UpdateView:
@@ -88,7 +38,7 @@ def with_update(view: UpdateView, **changes: object) -> UpdateView:
 
 
 def test_a_breaking_mail_says_what_happened_where_from_and_how_to_leave() -> None:
-    mail = Mail(BREAKING, timezone="Europe/Copenhagen")
+    mail = mail_of(BREAKING, timezone="Europe/Copenhagen")
 
     assert mail.message["Subject"] == f"BREAKING: {BREAKING.update.headline}"
     for part in (mail.shown, " ".join(mail.text.split())):
@@ -116,7 +66,7 @@ def test_a_breaking_mail_says_what_happened_where_from_and_how_to_leave() -> Non
 
 
 def test_all_mails_of_a_story_are_one_thread_and_one_list() -> None:
-    first, second = Mail(BREAKING).message, Mail(CORRECTION).message
+    first, second = mail_of(BREAKING).message, mail_of(CORRECTION).message
 
     for name in ("References", "In-Reply-To", "List-Id"):
         assert first[name] == second[name]
@@ -129,7 +79,7 @@ def test_all_mails_of_a_story_are_one_thread_and_one_list() -> None:
 
 
 def test_a_correction_shows_what_was_wrong_and_what_is_right() -> None:
-    mail = Mail(CORRECTION)
+    mail = mail_of(CORRECTION)
     assert CORRECTION.corrected is not None
 
     assert str(mail.message["Subject"]).startswith("CORRECTION: ")
@@ -151,21 +101,21 @@ def test_a_correction_shows_what_was_wrong_and_what_is_right() -> None:
     ],
 )
 def test_every_look_says_in_words_what_it_is(kind: Kind, importance: Importance, tag: str, subject: str) -> None:
-    mail = Mail(with_update(BREAKING, kind=kind, importance=importance))
+    mail = mail_of(with_update(BREAKING, kind=kind, importance=importance))
 
     assert f">{tag}</span>" in mail.html
     assert mail.message["Subject"] == subject.format(BREAKING.update.headline)
 
 
 def test_a_word_that_the_editor_wrote_is_not_said_twice() -> None:
-    assert Mail(with_update(BREAKING, headline="Breaking: dam fails")).message["Subject"] == "Breaking: dam fails"
+    assert mail_of(with_update(BREAKING, headline="Breaking: dam fails")).message["Subject"] == "Breaking: dam fails"
 
 
 @pytest.mark.parametrize(
     "view", sample_views(), ids=lambda view: f"{view.update.kind}-{view.update.importance}-{len(view.earlier)}"
 )
 def test_every_mail_is_whole_readable_and_small(view: UpdateView) -> None:
-    mail = Mail(view, timezone="Asia/Kathmandu")
+    mail = mail_of(view, timezone="Asia/Kathmandu")
 
     assert lint_html(mail.html) == []
     assert len(mail.raw) < 102_000
@@ -181,7 +131,7 @@ def test_every_mail_is_whole_readable_and_small(view: UpdateView) -> None:
 def test_a_usual_mail_is_well_below_30_kb() -> None:
     usual = next(view for view in sample_views() if view.update.importance is Importance.MAJOR)
 
-    assert len(Mail(with_update(usual, body="Two people are missing. " * 40)).raw) < 27_000
+    assert len(mail_of(with_update(usual, body="Two people are missing. " * 40)).raw) < 27_000
 
 
 @pytest.mark.parametrize(
@@ -194,7 +144,7 @@ def test_a_usual_mail_is_well_below_30_kb() -> None:
     ],
 )
 def test_a_body_that_is_too_long_is_cut_and_the_mail_says_where_the_rest_is(body: str) -> None:
-    mail = Mail(with_update(BREAKING, body=body))
+    mail = mail_of(with_update(BREAKING, body=body))
 
     assert 40_000 < len(mail.html.encode()) < 100_000
     for part in (mail.shown, " ".join(mail.text.split())):
@@ -209,7 +159,7 @@ def test_only_the_newest_earlier_updates_are_listed_and_the_others_counted() -> 
         )
         for seq in range(20, 0, -1)
     )
-    mail = Mail(replace(BREAKING, earlier=earlier))
+    mail = mail_of(replace(BREAKING, earlier=earlier))
 
     assert "Headline 13" in mail.shown
     assert "Headline 12" not in mail.shown
@@ -232,7 +182,7 @@ def test_only_the_newest_earlier_updates_are_listed_and_the_others_counted() -> 
     ],
 )
 def test_times_are_the_readers_own_and_name_their_zone(moment: datetime, timezone: str, stamp: str) -> None:
-    mail = Mail(with_update(BREAKING, published_at=moment), timezone=timezone)
+    mail = mail_of(with_update(BREAKING, published_at=moment), timezone=timezone)
 
     assert stamp in mail.text
     assert stamp in mail.shown
@@ -242,7 +192,7 @@ def test_an_earlier_time_names_its_day_and_zone_only_where_they_differ() -> None
     published = datetime(2026, 3, 29, 6, 0, tzinfo=UTC)
     times = [published - timedelta(hours=1), published - timedelta(hours=6), published - timedelta(days=100)]
     earlier = tuple(Past(seq=3 - n, headline=f"Past {n}", published_at=time) for n, time in enumerate(times))
-    mail = Mail(replace(with_update(BREAKING, published_at=published), earlier=earlier), timezone="Europe/Berlin")
+    mail = mail_of(replace(with_update(BREAKING, published_at=published), earlier=earlier), timezone="Europe/Berlin")
 
     assert "07:00 Past 0" in mail.text
     assert "01:00 CET Past 1" in mail.text
@@ -259,6 +209,76 @@ def test_the_wish_is_said_in_words_and_in_the_readers_own_zone() -> None:
     assert wish(Cadence.EVERY, None, locale="de-CH", timezone="UTC") == "every update"
 
 
+def test_a_mail_speaks_the_language_of_its_reader_and_leaves_the_news_as_it_was_written() -> None:
+    mail = mail_of(BREAKING, locale="uk-UA", timezone="Europe/Kyiv")
+
+    assert mail.subject == f"ТЕРМІНОВО: {BREAKING.update.headline}"
+    assert mail.message["Content-Language"] == "uk"
+    assert '<html lang="uk" dir="ltr"' in mail.html
+    for part in (mail.shown, mail.read):
+        for words in (
+            "ТЕРМІНОВО",
+            "оновлення 4",
+            BREAKING.update.headline,
+            "пт, 13 бер. 2026, 00:56 за Києвом",
+            "12 бер., 17:56",
+            "Ви отримали цей лист, бо стежите за темою «Karsholm dam».",
+            "Більше не стежити за цією темою",
+        ):
+            assert words in part
+    for english in ("Stop following", "You get this", "Read it on", "Earlier in", "Sent to", "mail thread"):
+        assert english not in mail.text + mail.shown
+    assert all(len(line) <= 72 for line in mail.text.split("\n"))
+
+
+def test_a_prefix_that_the_editor_wrote_in_either_language_is_not_said_twice() -> None:
+    for headline in ("Breaking: dam fails", "Терміново: дамбу прорвано"):
+        assert mail_of(with_update(BREAKING, headline=headline), locale="uk").subject == headline
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (9, "і ще 1 попереднє оновлення"),
+        (10, "і ще 2 попередні оновлення"),
+        (13, "і ще 5 попередніх оновлень"),
+        (19, "і ще 11 попередніх оновлень"),
+        (29, "і ще 21 попереднє оновлення"),
+    ],
+)
+def test_earlier_updates_are_counted_with_the_right_plural(count: int, words: str) -> None:
+    past = BREAKING.earlier[0]
+    view = replace(BREAKING, earlier=tuple(replace(past, seq=8 - n) for n in range(8)), earlier_count=count)
+
+    assert f"{words}:" in mail_of(view, locale="uk").text
+    assert words in mail_of(view, locale="uk").shown
+
+
+@pytest.mark.parametrize(
+    ("moment", "time"),
+    [
+        (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), "03:30 EEST"),
+        (datetime(2026, 10, 25, 1, 30, tzinfo=UTC), "03:30 EET"),
+        (datetime(2026, 10, 25, 2, 30, tzinfo=UTC), "04:30 за Києвом"),
+        (datetime(2026, 7, 1, 0, 30, tzinfo=UTC), "03:30 за Києвом"),
+    ],
+)
+def test_the_time_of_kyiv_is_called_so_but_for_the_hour_that_comes_twice(moment: datetime, time: str) -> None:
+    view = with_update(BREAKING, published_at=moment)
+
+    assert f"2026, {time}\n" in mail_of(view, locale="uk", timezone="Europe/Kyiv").text
+    assert "за Києвом" not in mail_of(view, locale="uk", timezone="Europe/Helsinki").text
+
+
+def test_a_wish_is_said_in_ukrainian_too() -> None:
+    confirmed = datetime(2026, 3, 7, 23, 30, tzinfo=UTC)
+
+    assert (
+        wish(Cadence.MAJOR, confirmed, locale="uk", timezone="Europe/Kyiv")
+        == "лише важливі оновлення, з 8 березня 2026 року"
+    )
+
+
 def test_the_same_view_gives_the_same_bytes() -> None:
     assert render_update(BREAKING).dumps() == render_update(BREAKING).dumps()
     assert render_update(BREAKING).dumps() != render_update(BREAKING, timezone="Asia/Tokyo").dumps()
@@ -267,7 +287,7 @@ def test_the_same_view_gives_the_same_bytes() -> None:
 def test_nobody_can_forge_a_slot_or_a_template_or_mjml() -> None:
     tricks = "{{ reader.address }} {% raw %} slot0123n0z </mj-text></mj-section><mj-include path='/etc/passwd'/>"
     view = with_update(BREAKING, headline=tricks, summary=tricks, body=tricks)
-    mail = Mail(replace(view, earlier=(Past(seq=1, headline=tricks, published_at=view.update.published_at),)))
+    mail = mail_of(replace(view, earlier=(Past(seq=1, headline=tricks, published_at=view.update.published_at),)))
 
     assert mail.message["Subject"] == f"BREAKING: {tricks}"
     assert mail.shown.count(tricks) >= 4
@@ -287,7 +307,7 @@ def test_markup_in_any_field_is_shown_as_text(attack: str) -> None:
         corrected=Past(seq=1, headline=attack, published_at=view.update.published_at),
         earlier=(Past(seq=1, headline=attack, published_at=view.update.published_at),),
     )
-    mail = Mail(view, ANA._replace(wish=attack))
+    mail = mail_of(view, ANA._replace(wish=attack))
 
     assert "<script" not in mail.html
     assert "<img" not in mail.html
@@ -297,7 +317,7 @@ def test_markup_in_any_field_is_shown_as_text(attack: str) -> None:
 
 def test_text_from_right_to_left_keeps_its_order_and_has_its_direction_marked() -> None:
     headline, body = "الفيضان يصل إلى المدينة القديمة", "الماء يرتفع بسرعة. **اصعدوا الآن**."
-    mail = Mail(with_update(BREAKING, headline=headline, body=body), ANA._replace(name="ليلى"))
+    mail = mail_of(with_update(BREAKING, headline=headline, body=body), ANA._replace(name="ليلى"))
 
     assert headline in mail.text
     assert re.search(rf'<h1[^>]* dir="auto"[^>]*>{headline}</h1>', mail.html.replace("\n", " "))
@@ -319,7 +339,7 @@ def test_any_words_arrive_as_they_were_written(headline: str, story: str, past: 
         earlier=(Past(seq=1, headline=f"x{past}", published_at=view.update.published_at),),
     )
     for eight_bit in (True, False):
-        mail = Mail(view, eight_bit=eight_bit)
+        mail = mail_of(view, eight_bit=eight_bit)
         assert not mail.message.defects
         assert lint_html(mail.html) == []
         for words in (headline, story, past):
@@ -341,7 +361,7 @@ def test_compiling_a_letter_takes_milliseconds() -> None:
 @pytest.mark.skipif(shutil.which("spamassassin") is None, reason="needs Debian's spamassassin")
 @pytest.mark.parametrize("view", [BREAKING, CORRECTION], ids=["breaking", "correction"])
 def test_a_spam_filter_has_nothing_against_the_mail(view: UpdateView) -> None:
-    mail = Mail(with_update(view, published_at=datetime.now(UTC)))
+    mail = mail_of(with_update(view, published_at=datetime.now(UTC)))
     done = subprocess.run(["spamassassin", "-L", "-t"], input=mail.raw, capture_output=True, check=False, timeout=120)
     report = done.stdout.decode(errors="replace")
     score = re.search(r"Content analysis details:\s+\((-?[\d.]+) points", report)

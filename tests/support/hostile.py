@@ -11,22 +11,24 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dispatcher.channels.email.letter import Letter
-from dispatcher.rendering.letters import UpdateView, render_update
+from dispatcher.model import ChannelName
+from dispatcher.rendering.letters import UpdateView
+from dispatcher.rendering.making import Made, View, make
 
 NAME = f"{__name__}:render"
 #: A letter for readers in this zone crashes, whatever its headline says.
 POISONED_ZONE = "Asia/Tokyo"
 
 
-def render(view: UpdateView, *, locale: str, timezone: str) -> Letter:
+def render(view: View, *, locale: str, timezone: str, channel: ChannelName) -> Made:
     """What the headline says, or else the usual letter."""
-    word, _, rest = view.update.headline.partition(" ")
+    word, _, rest = view.update.headline.partition(" ") if isinstance(view, UpdateView) else ("", "", "")
     if timezone == POISONED_ZONE:
         word = "crashes"
     if word in DEEDS:
         DEEDS[word](rest)
-    letter = render_update(view, locale=locale, timezone=timezone)
-    if word == "swells":
+    letter = make(view, locale=locale, timezone=timezone, channel=channel)
+    if word == "swells" and isinstance(letter, Letter):
         form = letter.eight_bit
         return replace(letter, eight_bit=replace(form, literals=(b"x" * (8 << 20), *form.literals[1:])))
     return letter

@@ -108,6 +108,11 @@ class Marks:
         return self.of(Field.LEAVE_URL)
 
     @property
+    def action_url(self) -> str:
+        """The link of a mail that asks for something, such as a confirmation. It is in the place of `leave_url`."""
+        return self.leave_url
+
+    @property
     def manage_url(self) -> str:
         return self.of(Field.MANAGE_URL)
 

@@ -1,0 +1,73 @@
+"""The letters of notices: mails to one reader who waits for them, such as the one that asks whether it was you."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from email.headerregistry import Address
+from typing import Any
+
+from dispatcher.channels.email.letter import Letter, Marks, compile_letter
+from dispatcher.config import Newsroom
+from dispatcher.errors import Invalid
+from dispatcher.model import NoticeKind, Story
+from dispatcher.rendering.letters import line, machine_headers, newsroom_context, render
+from dispatcher.rendering.wording import Wording, wording, zone
+
+#: Those about a story that the reader follows: they can be left with one click (RFC 8058).
+_LEFT_BY_ONE_CLICK = frozenset({NoticeKind.FOLLOWING, NoticeKind.ALREADY})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoticeView:
+    """Everything that a notice shows, the reader's own values aside."""
+
+    newsroom: Newsroom
+    public_url: str  #: without a slash at the end
+    mail_from: Address
+    kind: NoticeKind
+    story: Story | None = None  #: what it is about; only a link is about none
+
+
+def render_notice(view: NoticeView, *, locale: str, timezone: str, now: datetime) -> Letter:
+    """The letter of a notice for readers of one language in one time zone (an IANA name), dated `now`.
+
+    Its slots want these values beside address and Message-ID: for `confirm` the link that confirms as `leave_url`, and
+    the wish; for `following` and `already` the links to leave and to manage, and the wish; for `link` the link to
+    manage. It stands alone: no thread of a story takes it in, and nothing that answers mail by itself answers it.
+
+    Raises `Invalid` for a notice without its story, or one that has no letter of its own, and `Misconfigured` if a
+    template is broken.
+    """
+    words, marks = wording(locale), Marks.fresh(repr(view))
+    context = notice_context(view, words, now.astimezone(zone(timezone)))
+    content = render(str(view.kind), {**context, "reader": marks, "t": words}, locale=words.language)
+    return compile_letter(
+        subject=content.subject,
+        text=content.text,
+        html=content.html,
+        marks=marks,
+        mail_from=view.mail_from,
+        date=now,
+        headers=machine_headers(words),
+        one_click=view.kind in _LEFT_BY_ONE_CLICK,
+    )
+
+
+def notice_context(view: NoticeView, words: Wording, stamp: datetime) -> dict[str, Any]:
+    """What the templates of a notice see, but for `reader` and `t`. `stamp` is now, in the reader's own zone."""
+    if view.kind is NoticeKind.CATCH_UP:
+        raise Invalid("A reader is caught up by the letter of the update itself.", field="kind")
+    if (view.story is None) is not (view.kind is NoticeKind.LINK):
+        raise Invalid(f"A notice of the kind {view.kind} is about {_ABOUT[view.story is None]}.", field="story")
+    context: dict[str, Any] = {
+        "newsroom": newsroom_context(view.newsroom, view.public_url),
+        "sent": {"day": words.day(stamp), "time": words.time(stamp)},
+    }
+    if view.story is not None:
+        url = f"{view.public_url}/s/{view.story.slug}"
+        context["story"] = {"headline": line(view.story.headline), "url": url}
+    return context
+
+
+_ABOUT = {True: "a story, and none is given", False: "no story"}

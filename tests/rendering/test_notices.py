@@ -1,0 +1,172 @@
+"""Notices: mails that one person waits for, as this person's mail program shows them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import pytest
+
+from dispatcher.channels.email.letter import Values
+from dispatcher.config import LANGUAGES, Newsroom
+from dispatcher.errors import Invalid
+from dispatcher.model import NoticeKind
+from dispatcher.rendering.lint import lint_html
+from dispatcher.rendering.notices import NoticeView, render_notice
+from dispatcher.rendering.samples import sample_notices
+from tests.rendering.mails import ANA, Mail
+
+NOW = datetime(2026, 3, 12, 22, 56, 7, tzinfo=UTC)
+VIEWS = {view.kind: view for view in sample_notices()}
+CONFIRM = "https://ledger.example/confirm/AAAAAQAAAAAAAAABq83vEjRWeJCrze8S"
+#: What a reader has who is not confirmed yet: nothing to be managed, and a link that confirms.
+STRANGER = Values(
+    address="ana@mail.example", message_id="<1.abc@ledger.example>", leave_url=CONFIRM, wish="major updates only"
+)
+
+
+def notice(
+    kind: NoticeKind, values: Values | None = None, *, locale: str = "en", view: NoticeView | None = None
+) -> Mail:
+    letter = render_notice(view or VIEWS[kind], locale=locale, timezone="Europe/Copenhagen", now=NOW)
+    return Mail(letter, values or (STRANGER if kind is NoticeKind.CONFIRM else ANA))
+
+
+def links(mail: Mail) -> set[str]:
+    """Where both parts lead."""
+    assert set(re.findall(r"https?://\S+", mail.text)) <= set(re.findall(r'href="([^"]+)"', mail.html))
+    return set(re.findall(r'href="([^"]+)"', mail.html))
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject"),
+    [
+        (NoticeKind.CONFIRM, "Please confirm: follow “Karsholm dam”"),
+        (NoticeKind.FOLLOWING, "You now follow “Karsholm dam”"),
+        (NoticeKind.ALREADY, "You already follow “Karsholm dam”"),
+        (NoticeKind.LINK, "The link to your alerts"),
+    ],
+)
+def test_a_subject_says_in_a_list_of_mails_what_it_is_about(kind: NoticeKind, subject: str) -> None:
+    assert notice(kind).subject == subject
+
+
+def test_a_confirmation_says_what_for_how_often_how_long_and_what_happens_without_it() -> None:
+    mail = notice(NoticeKind.CONFIRM)
+
+    for part in (mail.shown, mail.read):
+        for words in (
+            "Karsholm dam",
+            "asked for alerts about this story",
+            "You asked for: major updates only",
+            "Yes, follow this story",
+            "good for 48 hours and works once",
+            "If it was not you, do nothing",
+            "without your confirmation you get no alerts",
+            "ana@mail.example",
+            "8 Upper Market, 7040 Karsholm",
+        ):
+            assert words in part
+    assert links(mail) == {CONFIRM, "https://ledger.example/s/karsholm-dam", "https://ledger.example/"}
+
+
+def test_a_confirmation_cannot_be_taken_for_an_alert_that_one_could_leave() -> None:
+    message = notice(NoticeKind.CONFIRM).message
+
+    assert message["List-Unsubscribe"] is message["List-Unsubscribe-Post"] is None
+    assert notice(NoticeKind.LINK).message["List-Unsubscribe"] is None
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.FOLLOWING, NoticeKind.ALREADY])
+def test_what_was_done_or_asked_in_the_readers_name_is_told_and_undone_with_one_click(kind: NoticeKind) -> None:
+    mail = notice(kind)
+
+    assert mail.message["List-Unsubscribe"] == f"<{ANA.leave_url}>"
+    assert mail.message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert {ANA.leave_url, ANA.manage_url} < links(mail)
+    for part in (mail.shown, mail.read):
+        assert "You asked for: every update, since 8 March 2026" in part
+
+
+def test_the_link_to_ones_own_page_comes_alone() -> None:
+    mail = notice(NoticeKind.LINK, ANA._replace(leave_url="", wish=""))
+
+    assert links(mail) == {ANA.manage_url, "https://ledger.example/"}
+    assert "do not pass this link on" in mail.read
+    assert "You asked for:" not in mail.read
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", VIEWS)
+def test_every_notice_is_whole_small_and_stands_alone(kind: NoticeKind, language: str) -> None:
+    mail = notice(kind, locale=language)
+    message = mail.message
+
+    assert message["In-Reply-To"] is message["References"] is message["List-Id"] is None
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message["X-Auto-Response-Suppress"] == "OOF, AutoReply"
+    assert message["Content-Language"] == language
+    assert parsedate_to_datetime(message["Date"]) == NOW.replace(microsecond=0)
+    assert lint_html(mail.html) == []
+    assert len(mail.raw) < 30_000
+    assert f'<html lang="{language}"' in mail.html
+    assert mail.html.count("<h1") == 1
+    assert "prefers-color-scheme: dark" in mail.html
+    assert "slot" not in mail.html + mail.text
+    assert "<img" not in mail.html
+    assert all(len(line) <= 72 for line in mail.text.split("\n"))
+    assert ("00:56" in mail.shown) is ("23:56" not in mail.shown)
+    assert "23:56 CET" in mail.shown
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_a_notice_for_a_ukrainian_reader_has_no_english_sentence(kind: NoticeKind) -> None:
+    mail = notice(kind, locale="uk-UA")
+    ours = re.sub(r"https?://\S+|The Karsholm Ledger|8 Upper Market, 7040 Karsholm|Karsholm dam", "", mail.text)
+    ours = ours.replace(ANA.address, "").replace(ANA.wish, "").replace(STRANGER.wish, "").replace("CET", "")
+
+    assert re.findall(r"[A-Za-z]+", ours) == []
+    assert re.findall(r"[a-z]{3,}", mail.subject) == ([] if kind is NoticeKind.LINK else ["arsholm", "dam"])
+
+
+def test_markup_in_a_headline_or_a_newsrooms_name_is_shown_as_text() -> None:
+    for attack in ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "%(story)s %s {{ reader.address }}"):
+        view = VIEWS[NoticeKind.CONFIRM]
+        assert view.story is not None
+        view = replace(view, newsroom=Newsroom(name=attack), story=replace(view.story, headline=attack))
+        for language in LANGUAGES:
+            mail = notice(NoticeKind.CONFIRM, view=view, locale=language)
+            assert "<script" not in mail.html
+            assert "<img" not in mail.html
+            assert attack in mail.subject
+            assert mail.shown.count(attack) >= 2
+            assert lint_html(mail.html) == []
+
+
+def test_a_line_break_in_a_headline_makes_no_header() -> None:
+    view = VIEWS[NoticeKind.FOLLOWING]
+    assert view.story is not None
+    mail = notice(
+        NoticeKind.FOLLOWING, view=replace(view, story=replace(view.story, headline="Dam\r\nBcc: x@mail.example"))
+    )
+
+    assert mail.subject == "You now follow “Dam Bcc: x@mail.example”"
+    assert mail.message["Bcc"] is None
+
+
+def test_a_notice_about_a_story_needs_one_and_a_catch_up_is_no_notice_of_its_own() -> None:
+    for view, field in (
+        (replace(VIEWS[NoticeKind.CONFIRM], story=None), "story"),
+        (replace(VIEWS[NoticeKind.CONFIRM], kind=NoticeKind.LINK), "story"),
+        (replace(VIEWS[NoticeKind.CONFIRM], kind=NoticeKind.CATCH_UP), "kind"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            render_notice(view, locale="en", timezone="UTC", now=NOW)
+        assert caught.value.field == field
+
+
+def test_a_notice_that_can_be_left_is_not_sent_without_its_link() -> None:
+    with pytest.raises(Invalid, match="leave_url"):
+        notice(NoticeKind.FOLLOWING, ANA._replace(leave_url=""))
