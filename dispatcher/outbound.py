@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -87,13 +89,17 @@ class Answer(NamedTuple):
 class Outbound:
     """Keeps connections alive from call to call. One for a process, on one event loop."""
 
-    def __init__(self, trusted: Iterable[str] = (), *, resolve: Resolve | None = None) -> None:
+    def __init__(
+        self, trusted: Iterable[str] = (), *, resolve: Resolve | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         """`trusted` are whole origins that an operator wrote out: they may be plain http, and lie anywhere.
 
-        `resolve` finds the addresses of hosts; the system's resolver does if it is None.
+        `resolve` finds the addresses of hosts; the system's resolver does if it is None. `tls` says which certificates
+        are good; the system's authorities do if it is None.
         """
         self._trusted = frozenset(trusted)
         self._resolve = resolve or _ask_the_system
+        self._tls = tls
         self._origins: dict[str, bool] = {}  # that were checked, and whether they are trusted
         self._guarded: aiohttp.ClientSession | None = None
         self._free: aiohttp.ClientSession | None = None
@@ -182,11 +188,30 @@ class Outbound:
     def _session(self, *, trusted: bool) -> aiohttp.ClientSession:
         if trusted:
             if self._free is None:
-                self._free = _new_session(_Resolver(self._resolve, check=None), None)
+                self._free = self._open(_Resolver(self._resolve, check=None), None)
             return self._free
         if self._guarded is None:
-            self._guarded = _new_session(_Resolver(self._resolve, check=check_address), _checked_socket)
+            self._guarded = self._open(_Resolver(self._resolve, check=check_address), _checked_socket)
         return self._guarded
+
+    def _open(
+        self, resolver: AbstractResolver, socket_factory: Callable[[Any], socket.socket] | None
+    ) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=resolver,
+                socket_factory=socket_factory,
+                ssl=self._tls or True,
+                use_dns_cache=False,  # a name is looked up anew for each connection, and checked anew
+                limit=0,
+                keepalive_timeout=KEEP_ALIVE,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "Dispatcher"},
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
+            auto_decompress=False,
+            trust_env=False,
+        )
 
     def _timeout(self, seconds: float) -> aiohttp.ClientTimeout:
         if seconds not in self._timeouts:
@@ -273,24 +298,6 @@ def _checked_socket(addr_info: Any) -> socket.socket:
     return socket.socket(family=family, type=kind, proto=proto)
 
 
-def _new_session(resolver: AbstractResolver, socket_factory: Callable[[Any], socket.socket] | None) -> Any:
-    connector = aiohttp.TCPConnector(
-        resolver=resolver,
-        socket_factory=socket_factory,
-        use_dns_cache=False,  # a name is looked up anew for each connection, and checked anew
-        limit=0,
-        keepalive_timeout=KEEP_ALIVE,
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": "Dispatcher"},
-        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
-        auto_decompress=False,
-        trust_env=False,
-    )
-
-
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     """The body as far as it is read, and whether that is all. The status counts, whatever becomes of the body."""
     if response.content.at_eof():
@@ -330,7 +337,7 @@ def _sorted(error: Exception, timeout: float) -> Refused | Unreachable:
         case aiohttp.ClientSSLError():
             return Unreachable("No secure connection can be made.")
         case aiohttp.ClientConnectorError(os_error=cause):
-            return Unreachable(f"No connection: {cause.strerror or type(cause).__name__}.")
+            return Unreachable(f"No connection: {os.strerror(cause.errno) if cause.errno else type(cause).__name__}.")
         case aiohttp.InvalidURL():
             return Refused("This is not an address that can be called.")
         case _:
