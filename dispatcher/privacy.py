@@ -5,7 +5,7 @@ What was sent stays counted: rows of the ledger keep their numbers, for whom nob
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime, time
 from typing import Any
 
@@ -23,7 +23,7 @@ async def erase(database: db.Database, subscriber_id: int) -> None:
     A keyed hash of the address stays, so that no import brings it back. A blast that is running stops within a second.
     """
     async with database.transaction() as tx:
-        row = await tx.one("reader_to_erase", subscriber_id=subscriber_id)
+        row = await tx.one("hash_of_reader", subscriber_id=subscriber_id)
         if row is None:
             return
         if row["address_hash"] is None:
@@ -47,11 +47,12 @@ async def _erase_address(tx: db.Connection, hashed: bytes) -> bool:
     await tx.execute("lock_hashes", hashes=[hashed])
     await tx.execute("erase_confirmations", address_hash=hashed)
     await tx.execute("erase_notices", address_hash=hashed)
-    subscriber_id = await tx.value("reader_of_address", address_hash=hashed)
-    if subscriber_id is not None:
-        await _erase_reader(tx, subscriber_id)
+    row = await tx.one("reader_to_erase", address_hash=hashed)
+    if row is not None:
+        await tx.execute("erase_from_reasons", subscriber_id=row["id"], email=row["email"])
+        await _erase_reader(tx, row["id"])
     await tx.execute("suppress_erased", address_hash=hashed)
-    return subscriber_id is not None
+    return row is not None
 
 
 async def _erase_reader(tx: db.Connection, subscriber_id: int) -> None:
@@ -93,13 +94,14 @@ def _ready(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime | time) else value
 
 
-async def everybody(database: db.Database, slug: str | None = None) -> AsyncIterator[db.Row]:
+async def everybody(database: db.Database, slug: str | None = None) -> AsyncGenerator[db.Row, None]:
     """Every reader with an address and every story that they follow, one row each, in constant memory.
 
     Of one story only, if `slug` is given; raises `NotFound` for one that there is not.
     """
     story_id = None if slug is None else (await stories.find(database, slug)).id
     async with database.transaction() as tx, tx.raw.cursor("everybody") as cursor:
+        cursor.itersize = 2000
         await cursor.execute(db.statements()["export_subscribers"], {"story_id": story_id})
         async for row in cursor:
             yield row

@@ -1,6 +1,10 @@
+-- name: hash_of_reader
+-- The hash of a reader's address, null for a browser by itself; no row if there is no such reader.
+SELECT address_hash FROM subscribers WHERE id = %(subscriber_id)s;
+
 -- name: reader_to_erase
--- A reader by their number.
-SELECT id, address_hash FROM subscribers WHERE id = %(subscriber_id)s;
+-- A reader by the hash of their address.
+SELECT id, email FROM subscribers WHERE address_hash = %(address_hash)s;
 
 -- name: erase_asks
 -- What an address asked for is not answered any more. First of all: whoever has taken one holds its row before the lock.
@@ -26,6 +30,21 @@ WHERE blast_id = ANY (ARRAY(
         UNION ALL SELECT d.id FROM devices d WHERE d.subscriber_id = %(subscriber_id)s))
   AND reply IS NOT NULL;
 
+-- name: erase_from_reasons
+-- What a relay said may name an address also where it tells why a batch, a relay or the night did not go well.
+WITH blast AS (
+    SELECT b.id FROM subscriptions f JOIN updates u ON u.story_id = f.story_id JOIN blasts b ON b.update_id = u.id
+    WHERE f.subscriber_id = %(subscriber_id)s
+), batch AS (
+    UPDATE batches SET reason = regexp_replace(reason, '\S+@\S+', '[address]', 'g')
+    WHERE blast_id IN (SELECT id FROM blast) AND strpos(lower(reason), lower(%(email)s)) > 0
+), relay AS (
+    UPDATE relay_reports SET reason = regexp_replace(reason, '\S+@\S+', '[address]', 'g')
+    WHERE strpos(lower(reason), lower(%(email)s)) > 0
+)
+UPDATE incidents SET text = regexp_replace(text, '\S+@\S+', '[address]', 'g')
+WHERE strpos(lower(text), lower(%(email)s)) > 0;
+
 -- name: erase_devices
 -- The browsers of a reader; each before its reader, as whoever decides about a browser takes them.
 DELETE FROM devices WHERE subscriber_id = %(subscriber_id)s;
@@ -42,7 +61,7 @@ DELETE FROM subscribers WHERE id = %(subscriber_id)s;
 -- What is left of an address: a keyed hash, so that no import brings it back. Another reason to be silent stays, but not
 -- in words that may name the address.
 INSERT INTO suppressions AS x (address_hash, reason) VALUES (%(address_hash)s, 'erased by the reader')
-ON CONFLICT (address_hash) DO UPDATE SET reason = regexp_replace(x.reason, '\S+@\S+', '…', 'g')
+ON CONFLICT (address_hash) DO UPDATE SET reason = regexp_replace(x.reason, '\S+@\S+', '[address]', 'g')
 WHERE x.reason ~ '@';
 
 -- name: export_reader
