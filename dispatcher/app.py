@@ -34,7 +34,7 @@ log = structlog.get_logger()
 #: Seconds that open requests have to end after a signal to stop.
 GRACE = 2
 #: Addresses that machines ask: errors there are problem documents.
-FOR_MACHINES = ("/api/", "/healthz", "/readyz", "/metrics")
+FOR_MACHINES = ("/api/", "/push/", "/healthz", "/readyz", "/metrics")
 
 
 def create_app(settings: Settings, *, watch_every: float = monitoring.EVERY) -> FastAPI:
@@ -42,7 +42,7 @@ def create_app(settings: Settings, *, watch_every: float = monitoring.EVERY) -> 
 
     Every `watch_every` seconds it looks round for what is not well: somebody has to when no worker lives.
     """
-    assets = Assets()
+    assets = Assets(settings.newsroom)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -52,12 +52,16 @@ def create_app(settings: Settings, *, watch_every: float = monitoring.EVERY) -> 
             app.state.bell = Bell(settings.broker_url)
             app.state.front = Front.of(settings, database, assets)
             app.state.figures = Figures(database)
+            here: Front = app.state.front
             watching = asyncio.create_task(monitoring.watch_for_ever(database, watch_every))
+            making = asyncio.create_task(_make_keys(here))
             try:
                 yield
             finally:
                 watching.cancel()
-                await asyncio.gather(watching, app.state.figures.close(), return_exceptions=True)
+                making.cancel()
+                closing = (app.state.figures.close(), here.limiter.close())
+                await asyncio.gather(watching, making, *closing, return_exceptions=True)
 
     app = FastAPI(
         title="Dispatcher",
@@ -132,6 +136,14 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+async def _make_keys(here: Front) -> None:
+    """Make the key pair for web push before anybody asks for it: looking at a page then changes nothing."""
+    try:
+        await here.vapid.public_key()
+    except DispatcherError as error:
+        log.warning("no key pair for web push yet", reason=error.message)
+
+
 async def _openapi_json(request: Request) -> Response:
     return JSONResponse(request.app.openapi(), headers={"Cache-Control": "public, max-age=60"})
 
@@ -152,5 +164,10 @@ async def _show(request: Request, error: DispatcherError, headers: dict[str, str
     if request.scope["path"].startswith(FOR_MACHINES):
         return problems.response(error, f"{request.app.state.settings.public_url}{openapi.DOCS_PATH}", headers)
     return front(request).page(
-        "error.html", status=error.status, headers={**problems.more_headers(error), **(headers or {})}, error=error
+        request,
+        "error.html",
+        status=error.status,
+        headers={**problems.more_headers(error), **(headers or {})},
+        error=error,
+        kind=type(error).__name__,
     )

@@ -51,6 +51,7 @@ WORK = (
         "dispatcher_deliveries_due",
         f"Deliveries whose next try is due, and which are in no batch yet; {monitoring.MOST_DUE} stands for more.",
     ),
+    ("notices_waiting", "dispatcher_notices_waiting", "Mails that single readers asked for and were not sent yet."),
 )
 READERSHIP = (
     ("subscribers", "dispatcher_subscribers", "Readers that are known."),

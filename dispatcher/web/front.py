@@ -16,10 +16,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from dispatcher import db
-from dispatcher.config import Settings
+from dispatcher.config import LANGUAGES, Settings
 from dispatcher.embedded.inbox import Inbox
+from dispatcher.limiting import Limiter, Puzzle
 from dispatcher.rendering import environment
+from dispatcher.rendering.catalogues import best_locale
 from dispatcher.tokens import Links, leave_links, manage_links
+from dispatcher.vapid import Vapid
 from dispatcher.web import times
 from dispatcher.web.assets import Assets
 
@@ -27,6 +30,7 @@ from dispatcher.web.assets import Assets
 PUBLIC = "public, max-age=5"
 #: Smaller pages do not become smaller on the wire.
 GZIP_FROM = 1000
+HTML = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,65 +42,112 @@ class Front:
     assets: Assets
     leaving: Links
     managing: Links
+    limiter: Limiter
+    puzzle: Puzzle
+    vapid: Vapid
     inbox: Inbox | None  #: None unless mail goes to the embedded catcher
 
     @classmethod
     def of(cls, settings: Settings, database: db.Database, assets: Assets) -> Front:
         """The front of an application with these settings."""
-        environment("web").filters.update(times.FILTERS, code=code)
+        for language in LANGUAGES:
+            environment("web", language).filters.update(times.filters(language), code=code)
+        limiter = Limiter(settings.broker_url, brake=settings.brake)
         return cls(
             settings=settings,
             database=database,
             assets=assets,
             leaving=leave_links(settings.secret_key),
             managing=manage_links(settings.secret_key),
+            limiter=limiter,
+            puzzle=Puzzle(settings.secret_key, limiter),
+            vapid=Vapid(database, settings.secret_key, f"mailto:{settings.mail_from.addr_spec}"),
             inbox=None if settings.inbox_dir is None else Inbox(settings.inbox_dir),
         )
 
-    def html(self, template: str, /, **values: Any) -> str:
+    def language(self, request: Request) -> str:
+        """The one of our languages that whoever asks likes best."""
+        return best_locale(request.headers.get("accept-language"), self.settings.newsroom.language)
+
+    def html(self, template: str, language: str, /, **values: Any) -> str:
         """A template of `templates/web` as text. A name that it uses and nobody gives is an error."""
         return (
-            environment("web")
+            environment("web", language)
             .get_template(template)
             .render(
                 newsroom=self.settings.newsroom,
                 public_url=self.settings.public_url,
                 asset=self.assets.url,
+                logo=self.assets.logo,
+                has_brand=self.assets.has_brand,
                 has_inbox=self.inbox is not None,
                 **values,
             )
         )
 
     def page(
-        self, template: str, /, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+        self,
+        request: Request,
+        template: str,
+        /,
+        *,
+        status: int = 200,
+        language: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **values: Any,
     ) -> Response:
-        """A page for one reader: nobody keeps a copy."""
-        return HTMLResponse(
-            self.html(template, **values), status, headers={"Cache-Control": "no-store", **(headers or {})}
-        )
+        """A page for one reader, in `language` or else in the one that the browser asks for: nobody keeps a copy."""
+        language = language or self.language(request)
+        more = {"Cache-Control": "no-store", "Content-Language": language, **(headers or {})}
+        return HTMLResponse(self.html(template, language, **values), status, headers=more)
 
-    def public_page(self, request: Request, template: str, /, *, changed: datetime | None, **values: Any) -> Response:
-        """A page for everybody: compressed, kept for a moment, and not sent again to those who have it.
+    def public_page(
+        self,
+        request: Request,
+        template: str,
+        /,
+        *,
+        changed: datetime | None,
+        language: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **values: Any,
+    ) -> Response:
+        """A page for everybody, in the language that the browser asks for where `language` does not set one."""
+        language = language or self.language(request)
+        content = self.html(template, language, **values).encode()
+        more = {"Content-Language": language, **(headers or {})}
+        return public(request, content, HTML, changed=changed, headers=more)
 
-        `changed` is when its content last changed, if that is known. The entity tag is weak (RFC 9110 §8.8.1): the
-        compressed page has the same one.
-        """
-        content = self.html(template, **values).encode()
-        headers = {
-            "Cache-Control": PUBLIC,
-            "Vary": "Accept-Encoding",
-            "ETag": f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"',
-        }
-        now = datetime.now(UTC)
-        # Within one second a page can change twice, and the time of the first change would hide the second.
-        if changed is not None and (now - changed).total_seconds() > 2:
-            headers["Last-Modified"] = format_datetime(changed.astimezone(UTC).replace(microsecond=0), usegmt=True)
-        if _is_known(request, headers):
-            return Response(status_code=304, headers=headers)
-        if len(content) >= GZIP_FROM and "gzip" in request.headers.get("accept-encoding", ""):
-            content = gzip.compress(content, compresslevel=5, mtime=0)
-            headers["Content-Encoding"] = "gzip"
-        return HTMLResponse(content, headers=headers)
+
+def public(
+    request: Request,
+    content: bytes,
+    media_type: str,
+    *,
+    changed: datetime | None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An answer for everybody: compressed, kept for a moment, and not sent again to those who have it.
+
+    `changed` is when its content last changed, if that is known. The entity tag is weak (RFC 9110 §8.8.1): the
+    compressed answer has the same one.
+    """
+    found = {
+        "Cache-Control": PUBLIC,
+        "Vary": "Accept-Encoding, Accept-Language",
+        "ETag": f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"',
+        **(headers or {}),
+    }
+    now = datetime.now(UTC)
+    # Within one second a page can change twice, and the time of the first change would hide the second.
+    if changed is not None and (now - changed).total_seconds() > 2:
+        found["Last-Modified"] = format_datetime(changed.astimezone(UTC).replace(microsecond=0), usegmt=True)
+    if _is_known(request, found):
+        return Response(status_code=304, headers=found)
+    if len(content) >= GZIP_FROM and "gzip" in request.headers.get("accept-encoding", ""):
+        content = gzip.compress(content, compresslevel=5, mtime=0)
+        found["Content-Encoding"] = "gzip"
+    return Response(content, headers=found, media_type=media_type)
 
 
 def code(text: str) -> Markup:

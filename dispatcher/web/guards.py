@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -15,33 +17,40 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dispatcher.errors import DispatcherError
+from dispatcher.errors import DispatcherError, Invalid
 
 log = structlog.get_logger()
 
-#: Bytes that a request may carry.
+#: Bytes that a request may carry, and those that the form of a page for everybody may have.
 MAX_BODY = 1_000_000
+MAX_FORM = 16_000
+#: Where forms and messages of strangers come in, all of them small.
+FOR_STRANGERS = ("/s/", "/push/", "/lost", "/confirm/")
 
-CONTENT_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' https:",  # editors put pictures into updates
-        "connect-src 'self'",
-        "frame-src 'self'",  # the inbox shows a mail in a frame
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
+
+def content_policy(ancestors: str = "'none'") -> str:
+    """The policy of our pages: everything comes from us, and only `ancestors` may show them in a frame."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' https:",  # editors put pictures into updates
+            "connect-src 'self'",
+            "manifest-src 'self'",
+            "frame-src 'self'",  # the inbox shows a mail in a frame
+            "form-action 'self'",
+            "base-uri 'none'",
+            f"frame-ancestors {ancestors}",
+        )
     )
-)
 
 
 class Forbidden(DispatcherError):
     """This form was sent from another site."""
 
     status = 403
-    remedy = "Open the link in your mail, and press the button there."
+    remedy = "Open the page itself, and press the button there."
 
 
 class Unexpected(DispatcherError):
@@ -54,7 +63,7 @@ class SecurityHeaders:
     def __init__(self, app: ASGIApp, *, https: bool) -> None:
         self.app = app
         self.headers = {
-            "Content-Security-Policy": CONTENT_POLICY,
+            "Content-Security-Policy": content_policy(),
             "X-Content-Type-Options": "nosniff",
             # Links hold tokens; no other site is told where its visitor came from.
             "Referrer-Policy": "no-referrer",
@@ -120,11 +129,10 @@ class Caught:
 
 
 class BodyLimit:
-    """Refuses a request of more than `most` bytes, before reading it where it says how long it is."""
+    """Refuses a request that is too long, before reading it where it says how long it is."""
 
-    def __init__(self, app: ASGIApp, *, most: int = MAX_BODY) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -132,8 +140,9 @@ class BodyLimit:
             return
         # Otherwise the server would go on reading, and throwing away, whatever still comes.
         closing = HTTPException(413, headers={"Connection": "close"})
+        most = MAX_FORM if scope["path"].startswith(FOR_STRANGERS) else MAX_BODY
         declared = Headers(scope=scope).get("content-length", "")
-        too_long = declared.isdecimal() and int(declared[:20]) > self.most
+        too_long = declared.isdecimal() and int(declared[:20]) > most
         seen = 0
 
         async def bounded() -> Message:
@@ -142,21 +151,23 @@ class BodyLimit:
                 raise closing
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.most:
+            if seen > most:
                 raise closing
             return message
 
         await self.app(scope, bounded, send)
 
 
-def check_same_site(request: Request, public_url: str) -> None:
-    """Refuse a form that another site sent. Raises `Forbidden`.
+def check_same_site(request: Request, public_url: str, also: Container[str] = ()) -> None:
+    """Refuse a form that another site sent, but for the origins in `also`. Raises `Forbidden`.
 
     Browsers say so in `Sec-Fetch-Site`, over plain http only in `Origin`, which is `null` for our own forms too,
-    because our pages tell no referrer. Both are a second lock: the token in the path is what nobody else has.
+    because our pages tell no referrer. Where the path holds a token, this is a second lock: nobody else has that.
     """
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin", "null")
+    if origin in also:
+        return
     if site is not None:
         allowed = site in ("same-origin", "none")
     else:
@@ -164,6 +175,24 @@ def check_same_site(request: Request, public_url: str) -> None:
         allowed = origin == "null" or host in (request.headers.get("host"), urlsplit(public_url).netloc)
     if not allowed:
         raise Forbidden
+
+
+async def json_from_us(request: Request, public_url: str) -> dict[str, Any]:
+    """The JSON object that one of our own scripts sent. Raises `Forbidden` for anybody else's, and `Invalid`.
+
+    No other site can send JSON that says it is JSON without asking first (Fetch standard, CORS-safelisted request
+    header), and we never allow that.
+    """
+    check_same_site(request, public_url)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Forbidden("This is not sent as JSON.", remedy="Send it with `Content-Type: application/json`.")
+    try:
+        found = json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise Invalid("This is no JSON.", remedy="Send one JSON object in UTF-8.") from error
+    if not isinstance(found, dict):
+        raise Invalid("This is no JSON object.", remedy="Send one JSON object in UTF-8.")
+    return found
 
 
 def _where(error: BaseException) -> list[str]:

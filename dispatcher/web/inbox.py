@@ -45,7 +45,9 @@ async def listing(request: Request) -> Response:
     page = min(max(int(number), 1), 100_000) if re.fullmatch(r"[0-9]{1,6}", number) else 1
     found = await asyncio.to_thread(_inbox(request).page, (page - 1) * PER_PAGE, PER_PAGE, query)
     return here.page(
+        request,
         "inbox.html",
+        language="en",
         query=query,
         page=page,
         pages=max(-(-found.total // PER_PAGE), 1),
@@ -62,7 +64,9 @@ async def one_mail(request: Request) -> Response:
     view = request.query_params.get("view", "")
     headers = {name.lower(): value for name, value in reversed(mail.headers)}
     return here.page(
+        request,
         "mail.html",
+        language="en",
         mail=mail,
         view=view if view in offered else offered[0],
         views=offered,

@@ -1,4 +1,4 @@
-"""What readers read: the list of stories, and a story with its timeline."""
+"""What readers read: the list of stories, a story with its timeline, and whether it has news."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -16,10 +17,11 @@ from dispatcher import stories
 from dispatcher.errors import NotFound
 from dispatcher.markdown import to_html
 from dispatcher.model import Story, StoryState, Update
-from dispatcher.web.front import front
+from dispatcher.web.forms import Form
+from dispatcher.web.front import Front, front, public
 
 #: Updates on one page, and the bytes of their texts after which a page ends sooner.
-PER_PAGE = 50
+PER_PAGE = 40
 PAGE_BYTES = 200_000
 #: Corrections may stand on a later page than what they correct; this far back they are looked for.
 CORRECTIONS_WITHIN = 1000
@@ -34,6 +36,7 @@ class Shown:
     update: Update
     body: Markup
     correction: Update | None  #: the newest correction of this update
+    begins_day: bool  #: whether the update above it is of another day, or there is none
 
 
 async def all_stories(request: Request) -> Response:
@@ -52,40 +55,79 @@ async def all_stories(request: Request) -> Response:
 async def one_story(request: Request) -> Response:
     """`/s/{slug}`: a story and its updates, newest first; `?before=N` for those before number N."""
     here = front(request)
-    story = await _find(request)
-    before = _number(request.query_params.get("before"))
+    story = await find(request)
+    values = await _page_of(here, story, _number(request.query_params.get("before")))
+    return here.public_page(request, "story.html", form=Form(), **values)
+
+
+async def story_again(request: Request, slug: str, form: Form, status: int, **headers: str) -> Response:
+    """The page of a story once more, with what was filled in and what is wrong with it. Raises `NotFound`."""
+    here = front(request)
+    values = await _page_of(here, await find(request, slug), None)
+    del values["changed"]
+    return here.page(request, "story.html", status=status, headers=headers, form=form, **values)
+
+
+async def fresh(request: Request) -> Response:
+    """`/s/{slug}/fresh?after=N`: in words, how many updates came after number N; empty if none did."""
+    here = front(request)
+    story = await find(request)
+    updates = await stories.timeline(here.database, story, limit=1)
+    after = request.query_params.get("after", "")
+    seen = int(after) if re.fullmatch(r"[0-9]{1,9}", after) else 0
+    count = max((updates[0].seq if updates else 0) - seen, 0)
+    language = here.language(request)
+    words = here.html("fresh.html", language, count=count).strip() if count else ""
+    headers = {"Content-Language": language}
+    return public(request, words.encode(), "text/plain; charset=utf-8", changed=None, headers=headers)
+
+
+async def robots(_: Request) -> Response:
+    """`/robots.txt`: search engines may have the stories, and nothing that is meant for one reader."""
+    private = ("/u/", "/manage/", "/confirm/", "/lost", "/push/", "/embed/", "/inbox", "/api/")
+    lines = ("User-agent: *", *(f"Disallow: {path}" for path in private), "")
+    return PlainTextResponse("\n".join(lines), headers={"Cache-Control": "public, max-age=86400"})
+
+
+async def find(request: Request, slug: str | None = None) -> Story:
+    """The story that the path names, or another one. Raises `NotFound` with words for readers."""
+    try:
+        return await stories.find(front(request).database, slug or request.path_params["slug"])
+    except NotFound as error:
+        raise NotFound(
+            "There is no such story here.", remedy="Look for it among all stories.", field="story"
+        ) from error
+
+
+async def open_successor(here: Front, story: Story) -> tuple[Story | None, Story | None]:
+    """The story that goes on where this one ended, and the one that can be followed: itself, that one, or none."""
+    successor = await stories.find(here.database, story.successor) if story.successor else None
+    candidates = [each for each in (story, successor) if each is not None and each.closed_at is None]
+    return successor, candidates[0] if candidates else None
+
+
+async def _page_of(here: Front, story: Story, before: int | None) -> dict[str, Any]:
     updates = await stories.timeline(here.database, story, before=before, limit=PER_PAGE + 1)
     newest, corrections = updates, updates
     if before is not None:
         newest = corrections = await stories.timeline(here.database, story, limit=CORRECTIONS_WITHIN)
     shown = _page(updates, corrections)
     more = len(shown) < len(updates)
-    successor = await stories.find(here.database, story.successor) if story.successor else None
-    return here.public_page(
-        request,
-        "story.html",
-        changed=_changed(story, newest),
-        story=story,
-        successor=successor,
-        last=newest[0] if newest else None,
-        shown=shown,
-        first_page=before is None,
-        earlier=shown[-1].update.seq if more else None,
-        now=datetime.now(UTC),
-    )
-
-
-async def robots(_: Request) -> Response:
-    """`/robots.txt`: search engines may have the stories, and nothing that is meant for one reader."""
-    lines = ("User-agent: *", "Disallow: /u/", "Disallow: /manage/", "Disallow: /inbox", "Disallow: /api/", "")
-    return PlainTextResponse("\n".join(lines), headers={"Cache-Control": "public, max-age=86400"})
-
-
-async def _find(request: Request) -> Story:
-    try:
-        return await stories.find(front(request).database, request.path_params["slug"])
-    except NotFound as error:
-        raise NotFound("There is no such story here.", remedy="Look for it among all stories.") from error
+    successor, target = await open_successor(here, story)
+    return {
+        "changed": _changed(story, newest),
+        "story": story,
+        "successor": successor,
+        "target": target if before is None else None,
+        "screen_story": target.slug if target else "",
+        "screen_manage": "",
+        "embedded": False,
+        "last": newest[0] if newest else None,
+        "shown": shown,
+        "first_page": before is None,
+        "earlier": shown[-1].update.seq if more else None,
+        "now": datetime.now(UTC),
+    }
 
 
 def _page(updates: Sequence[Update], corrections: Sequence[Update]) -> list[Shown]:
@@ -96,15 +138,19 @@ def _page(updates: Sequence[Update], corrections: Sequence[Update]) -> list[Show
     shown: list[Shown] = []
     size = 0
     for update in updates[:PER_PAGE]:
-        body = _body(update.body)
+        body = body_of(update)
         size += len(body)
         if shown and size > PAGE_BYTES:
             break
-        shown.append(Shown(update, body, corrected.get(update.seq)))
+        above = shown[-1].update.published_at.astimezone(UTC).date() if shown else None
+        begins_day = update.published_at.astimezone(UTC).date() != above
+        shown.append(Shown(update, body, corrected.get(update.seq), begins_day))
     return shown
 
 
-def _body(markdown: str) -> Markup:
+def body_of(update: Update) -> Markup:
+    """An update's text as clean HTML."""
+    markdown = update.body
     return _remembered_body(markdown) if len(markdown) <= 8000 else _fresh_body(markdown)
 
 

@@ -17,6 +17,7 @@ async def reference(request: Request) -> Response:
     return front(request).public_page(
         request,
         "reference.html",
+        language="en",
         changed=None,
         info=document["info"],
         base=document["servers"][0]["url"],

@@ -8,15 +8,14 @@ const FORMATS = {
   day: { day: "numeric", month: "long", year: "numeric" },
   full: { dateStyle: "long", timeStyle: "medium" },
 };
-// The pages are written in British English, whatever the browser speaks.
-const LANGUAGE = "en-GB";
+// A page keeps the language that it is written in, whatever the browser speaks.
+const LANGUAGE = document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang;
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
+const RELATIVE = new Intl.RelativeTimeFormat(LANGUAGE);
 
 function ago(seconds) {
   const unit = UNITS.find(([, size]) => seconds >= size);
-  if (!unit) return "just now";
-  const count = Math.floor(seconds / unit[1]);
-  return `${count} ${unit[0]}${count === 1 ? "" : "s"} ago`;
+  return unit ? RELATIVE.format(-Math.floor(seconds / unit[1]), unit[0]) : document.body.dataset.justNow;
 }
 
 function tellTimes(root) {
@@ -31,5 +30,42 @@ function tellTimes(root) {
   }
 }
 
+// A browser that follows without an address keeps the path of its own page: there is no mail to find it in.
+const OWN_PAGE = "dispatcher.manage";
+
+function ownPage() {
+  try {
+    const path = localStorage.getItem(OWN_PAGE) || "";
+    return /^\/manage\/[\w-]{32}$/.test(path) ? path : "";
+  } catch {
+    return ""; // storage is switched off
+  }
+}
+
+function keepOwnPage(path) {
+  try {
+    if (path) localStorage.setItem(OWN_PAGE, path);
+    else localStorage.removeItem(OWN_PAGE);
+  } catch {
+    // Storage is switched off: the link in the notification's page remains.
+  }
+}
+
+function showOwnPage() {
+  const path = ownPage();
+  const link = document.getElementById("my-alerts");
+  const here = document.getElementById("here");
+  if (path && link) link.href = path;
+  if (path && here) {
+    here.querySelector("a").href = path;
+    here.hidden = false;
+  }
+}
+
+for (const element of document.querySelectorAll("[data-script]")) element.hidden = false;
+for (const field of document.querySelectorAll("input[name=timezone]")) {
+  field.value = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
+}
+showOwnPage();
 tellTimes(document);
 setInterval(() => tellTimes(document), 20000);

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
+import secrets
 import socket
 import threading
 import time
@@ -21,10 +23,10 @@ import psycopg
 import uvicorn
 from psycopg import sql
 
-from dispatcher import access, db, stories
+from dispatcher import access, db, following, stories
 from dispatcher.app import create_app, server_config
 from dispatcher.config import Newsroom, Settings
-from dispatcher.tokens import leave_links, manage_links
+from dispatcher.tokens import ConfirmTokens, leave_links, manage_links
 
 T = TypeVar("T")
 SECRET = "a secret that only these tests know, long enough"
@@ -66,6 +68,57 @@ class Site:
         with self.browser(Authorization=f"Bearer {self.token}") as client:
             yield client
 
+    def follow(
+        self, slug: str = "tarrow-flood", email: str = "ada@mail.example", *, client: str = "", **more: Any
+    ) -> httpx2.Response:
+        """Send the form of a story's page, each time from another place unless `client` is an address.
+
+        `more` are fields; `headers` is a mapping of those.
+        """
+        headers = {"X-Forwarded-For": client or self.somewhere(), **more.pop("headers", {})}
+        fields = {"email": email, "cadence": "every", "timezone": "Europe/London", **more}
+        with self.browser(**headers) as browser:
+            return browser.post(f"/s/{slug}/follow", data=fields)
+
+    def somewhere(self) -> str:
+        """An address that nobody has asked from before."""
+        return f"198.18.{secrets.randbelow(256)}.{secrets.randbelow(256)}"
+
+    def confirm_path(self, email: str = "ada@mail.example") -> str:
+        """Let a worker answer what was asked; the newest confirm link that it owes to an address."""
+
+        async def answer() -> None:
+            async with db.Database(self.settings.database_url) as database:
+                while await following.answer(database, SECRET):
+                    pass
+
+        at_once(answer())
+        rows = self.look(
+            "SELECT id, address_hash, story_id FROM confirmations WHERE email = %s ORDER BY id DESC LIMIT 1", email
+        )
+        assert rows, f"no confirm mail is owed to {email}"
+        return "/confirm/" + ConfirmTokens(SECRET).make(*rows[0])
+
+    def mails_owed(self) -> list[tuple[str, str]]:
+        """The kind and the address of every mail that is owed by now, the oldest first."""
+        return [(kind, email) for kind, email in self.look("SELECT kind::text, email FROM notices ORDER BY id")]
+
+    def add_device(self, reader: int, name: str = "Firefox on Android") -> int:
+        """A browser of a reader's, on a push service that nobody calls."""
+        endpoint = f"https://updates.push.services.mozilla.com/wpush/v2/{secrets.token_hex(8)}"
+        rows = self.look(
+            "INSERT INTO devices (subscriber_id, endpoint, endpoint_hash, public_key, auth_secret, name)"
+            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+            *(reader, endpoint, hashlib.sha256(endpoint.encode()).digest()),
+            *(b"\4" + secrets.token_bytes(64), secrets.token_bytes(16), name),
+        )
+        return int(rows[0][0])
+
+    def push(self, path: str, body: object, *, client: str = "", **headers: str) -> httpx2.Response:
+        """Send JSON as our own script does, each time from another place unless `client` is an address."""
+        with self.browser(**{"X-Forwarded-For": client or self.somewhere(), **headers}) as browser:
+            return browser.post(path, json=body)
+
     def get(self, path: str, **headers: str) -> httpx2.Response:
         with self.browser(**headers) as client:
             return client.get(path)
@@ -97,7 +150,7 @@ class Site:
         at_once(close())
 
     def add_reader(self, *slugs: str) -> int:
-        """A reader who follows these stories. Signing up has no page yet, so this goes around it."""
+        """A reader who follows these stories by mail already, without the way over two mails."""
         self._readers += 1
         email = f"reader{self._readers}@mail.example"
         digest = hashlib.blake2b(email.encode(), digest_size=16).digest()
@@ -171,6 +224,9 @@ def settings_for(database_url: str, broker_url: str, **more: Any) -> Settings:
         mail_from=Address("The Ostermere Courier", "alerts", "courier.example"),
         secret_key=SECRET,
         newsroom=Newsroom(name="The Ostermere Courier", address="14 Chandler’s Row, Ostermere"),
+        # So that a test can ask from many places; none of them is this machine itself.
+        trusted_proxies=(ipaddress.ip_network("127.0.0.1"),),
+        brake=1_000_000,  # tests of one minute share a broker
     )
     return replace(made, **more)
 

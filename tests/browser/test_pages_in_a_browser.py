@@ -104,9 +104,11 @@ def site(database_url: str, broker_url: str, inbox: Path) -> Iterator[Site]:
 
 def pages(site: Site) -> list[str]:
     reader = site.add_reader("tarrow-flood", "hostile", "wide")
-    stories = ["/s/tarrow-flood", "/s/hostile", "/s/wide"]
-    own = [site.leave_path(reader, "hostile"), site.manage_path(reader)]
-    return ["/", *stories, *own, "/inbox", "/api/v1/docs"]
+    site.add_device(reader, name=HOSTILE[:80])
+    site.follow("hostile")
+    stories = ["/s/tarrow-flood", "/s/hostile", "/s/wide", "/s/hostile/asked", "/embed/hostile", "/embed/wide"]
+    own = [site.leave_path(reader, "hostile"), site.manage_path(reader), site.manage_path(reader) + "/erase"]
+    return ["/", *stories, *own, site.confirm_path(), "/lost", "/lost/asked", "/inbox", "/api/v1/docs"]
 
 
 @pytest.mark.parametrize(("width", "dark"), [(320, False), (360, True), (1280, False)])
@@ -162,7 +164,7 @@ def test_a_reader_leaves_and_comes_back_by_pressing_buttons(
     assert site.follows(reader) == {"hostile", "tarrow-flood"}
 
     opened.page.get_by_label("How often, Tarrow flood").select_option("major")
-    opened.page.get_by_role("button", name="Save how often").click()
+    opened.page.get_by_role("button", name="Save changes").click()
     assert "Saved" in opened.page.get_by_role("status").inner_text()
     assert opened.page.get_by_label("How often, Tarrow flood").input_value() == "major"
     assert opened.trouble == []
@@ -196,7 +198,8 @@ def test_controls_are_large_enough_for_a_thumb(site: Site, window: Callable[...,
     for path in pages(site):
         opened.page.goto(site.url + path)
         for control in opened.page.locator(
-            "button:visible:not(.unseen), select:visible, input:visible, a.button"
+            "button:visible:not(.unseen), select:visible, input:visible:not(.pick > *, .viewer > *), .pick:visible,"
+            " a.button:visible"
         ).all():
             box = control.bounding_box()
             assert box is not None

@@ -46,17 +46,31 @@ def full_site(database_url: str, broker_url: str) -> Iterator[Site]:
         with running(settings_for(database_url, broker_url, inbox_dir=inbox)) as site:
             site.create_story()
             site.publish()
+            site.follow()
             yield site
 
 
 def addresses(site: Site) -> dict[str, str]:
-    """An address for every route that there is."""
+    """An address for every route that there is; its tokens are good."""
     reader = site.add_reader("tarrow-flood")
     (mail,) = set(re.findall(r'href="/inbox/([^"?]+)"', site.get("/inbox").text))
     blast = site.look("SELECT id FROM blasts")[0][0]
     return {
         "/": "/",
         "/s/{slug}": "/s/tarrow-flood",
+        "/s/{slug}/fresh": "/s/tarrow-flood/fresh",
+        "/s/{slug}/feed.xml": "/s/tarrow-flood/feed.xml",
+        "/s/{slug}/follow": "/s/tarrow-flood/follow",
+        "/s/{slug}/asked": "/s/tarrow-flood/asked",
+        "/lost": "/lost",
+        "/lost/asked": "/lost/asked",
+        "/embed/{slug}": "/embed/tarrow-flood",
+        "/embed.js": "/embed.js",
+        "/sw.js": "/sw.js",
+        "/manifest.webmanifest": "/manifest.webmanifest",
+        **{f"/push/{verb}": f"/push/{verb}" for verb in ("key", "follow", "state", "stop", "renew")},
+        "/confirm/{token}": site.confirm_path(),
+        "/manage/{token}/erase": site.manage_path(reader) + "/erase",
         "/u/{token}": site.leave_path(reader, "tarrow-flood"),
         "/manage/{token}": site.manage_path(reader),
         "/static/{digest}/{name}": "/static/0/style.css",
@@ -109,7 +123,10 @@ def test_every_answer_carries_strict_headers_and_no_cookie(full_site: Site) -> N
         assert "set-cookie" not in headers
         assert "server" not in headers
         assert "default-src 'none'" in policy
-        if path.startswith("/inbox/") and path.endswith("/html"):
+        if path.startswith("/embed/"):
+            assert "unsafe" not in policy
+            assert "frame-ancestors 'self'" in policy
+        elif path.startswith("/inbox/") and path.endswith("/html"):
             assert "sandbox" in policy
             assert "frame-ancestors 'self'" in policy
             assert "allow-scripts" not in policy

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from tests.api.serving import Site
@@ -24,8 +27,11 @@ def test_opening_the_link_asks_and_changes_nothing(site: Site, reader: int) -> N
         head = scanner.head(path)
 
     assert page.status_code == head.status_code == 200
-    assert page.text.count("<button") == 1
-    assert "Stop following Tarrow flood" in page.text
+    assert re.findall(r"<button[^>]*>([^<]+)</button>", page.text) == [
+        "Stop following Tarrow flood",
+        "Only major and breaking",
+        "Once a day",
+    ]
     assert "@" not in page.text
     assert site.everything() == before
 
@@ -72,6 +78,83 @@ def test_a_reader_who_is_not_known_gets_the_very_same_answer(site: Site, reader:
 
     assert site.get(known).text == site.get(unknown).text
     assert site.post(known, ONE_CLICK).text == site.post(unknown, ONE_CLICK).text
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"List-Unsubscribe=One-Click"),
+        ("application/x-www-form-urlencoded", b"do=nonsense"),
+        ("application/x-www-form-urlencoded", b"\xff\xfe%%%"),
+        ("application/x-www-form-urlencoded", b"do=major&" + b"x" * 10_000),
+        ("application/json", b'{"do": "major"}'),
+        ("multipart/form-data; boundary=b", b"--b\r\nnot a form"),
+        ("text/plain", b"do=major"),
+        ("", b""),
+    ],
+)
+def test_whatever_a_mail_program_sends_means_to_leave(site: Site, reader: int, content_type: str, body: bytes) -> None:
+    headers = {"Content-Type": content_type, "Origin": "https://mail.example"}
+    with site.browser() as provider:
+        answer = provider.post(site.leave_path(reader, "tarrow-flood"), content=body, headers=headers)
+
+    assert answer.status_code == 200
+    assert site.follows(reader) == {"strike"}
+
+
+@pytest.mark.parametrize("cadence", ["major", "daily"])
+def test_whoever_wanted_less_hears_less_and_stays(site: Site, reader: int, cadence: str) -> None:
+    answer = site.post(site.leave_path(reader, "tarrow-flood"), {"do": cadence})
+
+    assert answer.status_code == 200
+    assert "Saved: less often" in answer.text
+    assert site.follows(reader) == {"tarrow-flood", "strike"}
+    assert sorted(site.look("SELECT cadence::text FROM subscriptions")) == sorted([(cadence,), ("every",)])
+
+
+def test_another_site_cannot_choose_for_a_reader_how_often(site: Site, reader: int) -> None:
+    answer = site.post(site.leave_path(reader, "tarrow-flood"), {"do": "daily"}, Origin="https://evil.example")
+
+    assert answer.status_code == 403
+    assert site.look("SELECT DISTINCT cadence::text FROM subscriptions") == [("every",)]
+
+
+def test_whoever_slipped_follows_again_from_the_same_page(site: Site, reader: int) -> None:
+    path = site.leave_path(reader, "tarrow-flood")
+    assert 'value="again"' in site.post(path, ONE_CLICK).text
+    answer = site.post(path, {"do": "again"})
+
+    assert "Welcome back" in answer.text
+    assert site.follows(reader) == {"tarrow-flood", "strike"}
+
+
+def test_less_often_of_what_was_stopped_already_is_a_friendly_page(site: Site, reader: int) -> None:
+    path = site.leave_path(reader, "tarrow-flood")
+    site.post(path, ONE_CLICK)
+    answer = site.post(path, {"do": "major"})
+
+    assert answer.status_code == 200
+    assert "You have stopped already" in answer.text
+    assert site.follows(reader) == {"strike"}
+
+
+def test_leaving_is_quick(site: Site, reader: int) -> None:
+    times = []
+    with site.browser() as provider:
+        for _ in range(5):
+            started = time.perf_counter()
+            assert provider.post(site.leave_path(reader, "tarrow-flood"), data=ONE_CLICK).status_code == 200
+            times.append(time.perf_counter() - started)
+
+    assert sorted(times)[2] <= 0.2
+
+
+def test_the_page_speaks_the_language_that_the_reader_has_chosen(site: Site, reader: int) -> None:
+    site.look("UPDATE subscribers SET locale = 'uk'")
+    page = site.get(site.leave_path(reader, "tarrow-flood"), **{"Accept-Language": "en"})
+
+    assert page.headers["content-language"] == "uk"
+    assert '<html lang="uk">' in page.text
 
 
 def test_a_bad_link_is_a_friendly_page_and_ends_nothing(site: Site, reader: int) -> None:

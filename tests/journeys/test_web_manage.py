@@ -69,7 +69,7 @@ def test_how_often_is_kept(site: Site, reader: int) -> None:
     assert cadences(site) == [("strike", "major"), ("tarrow-flood", "every")]
 
 
-@pytest.mark.parametrize("cadence", ["daily", "hourly", "", "MAJOR"])
+@pytest.mark.parametrize("cadence", ["hourly", "", "MAJOR", "every,major"])
 def test_only_what_is_offered_can_be_chosen(site: Site, reader: int, cadence: str) -> None:
     answer = site.post(site.manage_path(reader), {"do": "save", "cadence:strike": cadence})
 
@@ -146,7 +146,17 @@ def test_a_reader_who_follows_nothing_is_told_so_kindly(site: Site) -> None:
 
     assert page.status_code == 200
     assert "You follow no story." in page.text
-    assert site.get(site.manage_path(4711)).text == page.text
+
+
+def test_a_reader_who_is_not_there_any_more_is_told_so_kindly(site: Site, reader: int) -> None:
+    before = site.everything()
+    for path in (site.manage_path(4711), site.manage_path(4711) + "/erase"):
+        page = site.get(path)
+        assert page.status_code == 200
+        assert "Nothing is kept here any more" in page.text
+    assert site.post(site.manage_path(4711), {"do": "stop-all"}).status_code == 200
+
+    assert site.everything() == before
 
 
 def test_a_link_to_leave_does_not_open_the_page(site: Site, reader: int) -> None:

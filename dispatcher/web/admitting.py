@@ -1,0 +1,28 @@
+"""Who is heard: not machines, not whoever asks too often, and in a flood only whoever has worked for it."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from dispatcher.limiting import client_address
+from dispatcher.web.forms import Form, Sent
+from dispatcher.web.front import Front
+
+
+async def hindrance(here: Front, request: Request, sent: Sent, purpose: str) -> Form | None:
+    """What stands between a form and being heard, as the form to show again; None if nothing does.
+
+    Counts the form, for the brake and against whoever sent it. `purpose` is what a puzzle is good for: one form.
+    """
+    await here.limiter.count_ask()
+    if await here.limiter.braked() and not await here.puzzle.check(purpose, sent.get("puzzle"), sent.get("answer")):
+        return sent.again(puzzle=here.puzzle.make(purpose))
+    if not await here.limiter.allow_client(sender(here, request)):
+        return sent.again(problem="too-many")
+    return None
+
+
+def sender(here: Front, request: Request) -> str:
+    """The address of whoever sent this; a trusted proxy says whom it speaks for."""
+    peer = request.client.host if request.client else ""
+    return client_address(peer, request.headers.get("x-forwarded-for"), here.settings.trusted_proxies)
