@@ -22,7 +22,6 @@ from dispatcher.rendering.catalogues import SOURCE, catalogue_path, read_catalog
 _CODE = Path(__file__).resolve().parent.parent
 _TEMPLATES = (".html", ".mjml", ".txt", ".xml")
 _JINJA = {"silent": "false", "trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true"}
-_KEYWORDS = {**DEFAULT_KEYWORDS, "translatable": None}
 #: Words before a message that explain it to translators.
 _COMMENT = "Translators:"
 _PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|%%|%")
@@ -57,7 +56,7 @@ def extract() -> Catalog:
 
 def _messages(path: Path) -> Iterable[tuple[int, str | tuple[str, ...], list[str], str | None]]:
     method, options = ("python", {}) if path.suffix == ".py" else ("jinja2", _JINJA)
-    return extract_from_file(method, path, _KEYWORDS, (_COMMENT,), options, strip_comment_tags=True)
+    return extract_from_file(method, path, DEFAULT_KEYWORDS, (_COMMENT,), options, strip_comment_tags=True)
 
 
 def update_catalogues() -> list[Path]:

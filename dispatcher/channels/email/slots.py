@@ -38,7 +38,8 @@ class Values(NamedTuple):
 
     address: str  #: the checked address; outside ASCII only if it needs SMTPUTF8
     message_id: str  #: with its angle brackets (RFC 5322 §3.6.4)
-    leave_url: str = ""  #: ends this subscription; takes the one-click POST too (RFC 8058)
+    #: Ends this subscription and takes the one-click POST too (RFC 8058). In a mail that asks for something: does it.
+    leave_url: str = ""
     manage_url: str = ""
     wish: str = ""  #: what the reader asked for, in words: "major updates only, since 8 November 2025"
     name: str = ""  #: as the reader gave it
