@@ -34,6 +34,7 @@ REMEDIES = {
     "not_sending": "`dispatcher blast show` tells what holds it; the other findings here, what is not well.",
     "relay": "Mend it there, or add another to DISPATCHER_SMTP_URL. Workers go on by themselves.",
     "no_workers": "Start one: `dispatcher worker`.",
+    "unanswered": "Workers answer readers' forms: see whether one lives, and whether a relay takes mail.",
     "dead_letters": "The workers' logs of that time tell why; `dispatcher blast retry` tries the readers again.",
 }
 LOCAL = ("localhost", "127.0.0.1", "::1")

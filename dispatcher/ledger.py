@@ -16,7 +16,7 @@ import structlog
 from dispatcher import db
 from dispatcher.db.statement import Statement
 from dispatcher.errors import DatabaseUnavailable
-from dispatcher.model import DeliveryState
+from dispatcher.model import ChannelName, DeliveryState
 
 log = structlog.get_logger()
 
@@ -43,7 +43,8 @@ class Entry:
     relay: str
     reply: str
     recorded: Callable[[], None]  #: called once the row is committed
-    bad_address: bool = False  #: the relay says that there is no such address: never write to it again
+    bad_address: bool = False  #: there is no such address or device: never send to it again
+    channel: ChannelName = ChannelName.EMAIL
 
 
 class Ledger:
@@ -118,12 +119,17 @@ class Ledger:
                     log.exception("a lane failed", blast=entry.blast_id, subscriber=entry.subscriber_id)
 
     async def _suppress(self, bad: list[Entry]) -> None:
+        addresses = [entry for entry in bad if entry.channel is ChannelName.EMAIL]
+        devices = [entry.subscriber_id for entry in bad if entry.channel is not ChannelName.EMAIL]
         async with self._database.connection() as connection:
-            await connection.execute(
-                "suppress_bad_addresses",
-                ids=[entry.subscriber_id for entry in bad],
-                reasons=[f"no such address ({entry.reply.partition(' ')[0]})" for entry in bad],
-            )
+            if addresses:
+                await connection.execute(
+                    "suppress_bad_addresses",
+                    ids=[entry.subscriber_id for entry in addresses],
+                    reasons=[f"no such address ({entry.reply.partition(' ')[0]})" for entry in addresses],
+                )
+            if devices:
+                await connection.execute("remove_gone_devices", ids=devices)
 
     async def _trouble(self, why: str) -> None:
         self.trouble = why

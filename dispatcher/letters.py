@@ -12,9 +12,13 @@ import structlog
 
 from dispatcher import db, policy
 from dispatcher.channels.email.letter import Letter
+from dispatcher.channels.webpush.letter import PushLetter
 from dispatcher.config import Settings
-from dispatcher.model import Cadence, Importance, Kind, Story, StoryState, Update
-from dispatcher.rendering.letters import MAX_EARLIER, Past, UpdateView, render_update
+from dispatcher.model import Cadence, ChannelName, Importance, Kind, Story, StoryState, Update
+from dispatcher.rendering.catalogues import known
+from dispatcher.rendering.letters import MAX_EARLIER, Past, UpdateView
+from dispatcher.rendering.making import make
+from dispatcher.rendering.notices import NoticeView
 from dispatcher.rendering.press import LetterImpossible, Press
 from dispatcher.rendering.pressroom import explain
 from dispatcher.rendering.wording import wish
@@ -27,6 +31,8 @@ MOST_LETTERS = 256
 MOST_WISHES = 4096
 #: Seconds during which no worker tries again to make a letter that could not be made.
 REST = 10.0
+#: Seconds for which the letter of a notice, and so its date, is good.
+NOTICE_FRESH = 60.0
 #: After so many failures a letter counts as impossible, until somebody has its failures forgotten.
 MOST_FAILURES = 3
 
@@ -45,12 +51,18 @@ class LetterFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a blast says, and until when it is worth saying."""
+    """What a blast says, on which channel, and until when it is worth saying."""
 
     story_id: int
     update: Update
     view: UpdateView
     expires_at: datetime
+    channel: ChannelName = ChannelName.EMAIL
+
+    @property
+    def topic(self) -> str:
+        """What a push service replaces an older push of the same story by (RFC 8030 §5.4): 32 characters at most."""
+        return f"story-{self.story_id}"
 
 
 class Letters:
@@ -62,7 +74,8 @@ class Letters:
         self._database = database
         self._press = press
         self._contents: OrderedDict[int, Content] = OrderedDict()
-        self._letters: OrderedDict[tuple[int, str], Letter] = OrderedDict()
+        self._letters: OrderedDict[tuple[int, str], Letter | PushLetter] = OrderedDict()
+        self._notices: OrderedDict[tuple[object, ...], tuple[float, Letter | None]] = OrderedDict()
         self._making: dict[tuple[int, str], asyncio.Lock] = {}
         self._wishes: dict[tuple[object, ...], str] = {}
 
@@ -82,23 +95,51 @@ class Letters:
         return content
 
     async def letter(self, blast_id: int, content: Content, locale: str, timezone: str) -> Letter:
-        """The letter for readers of one language in one time zone.
+        """The mail for readers of one language in one time zone.
 
         Raises `LetterFailed` if it cannot be made now, `PressUnavailable` if there is nobody to make it, and `Invalid`
         if the database holds one that this version cannot read.
         """
+        found = await self._letter(blast_id, content, known(locale), timezone)
+        assert isinstance(found, Letter)  # noqa: S101  # the blast is a mail's
+        return found
+
+    async def push(self, blast_id: int, content: Content, locale: str) -> PushLetter:
+        """The push for readers of one language: it shows no times, so zones do not matter. Raises as `letter` does."""
+        found = await self._letter(blast_id, content, known(locale), "UTC")
+        assert isinstance(found, PushLetter)  # noqa: S101  # the blast is a push's
+        return found
+
+    async def notice(self, view: NoticeView, locale: str, timezone: str) -> Letter:
+        """The mail of a notice, for readers of one language in one time zone; kept for a moment, because it is dated.
+
+        Raises `LetterFailed` if it cannot be made, and `PressUnavailable` if there is nobody to make it.
+        """
+        key = (view.kind, view.story, known(locale), timezone)
+        now = asyncio.get_running_loop().time()
+        made_at, letter = self._notices.get(key, (0.0, None))
+        if letter is None or now - made_at > NOTICE_FRESH:
+            try:
+                letter = Letter.loads(await self._render(view, known(locale), timezone, ChannelName.EMAIL))
+            except LetterImpossible as error:
+                raise _failed(f"{view.kind} in {known(locale)}", error.reason, 1) from error
+            _keep(self._notices, key, (now, letter), MOST_LETTERS)
+            self._notices.move_to_end(key)
+        return letter
+
+    async def _letter(self, blast_id: int, content: Content, locale: str, timezone: str) -> Letter | PushLetter:
         key = (blast_id, f"{locale}/{timezone}")
-        if (known := self._letters.get(key)) is not None:
-            return known
+        if (found := self._letters.get(key)) is not None:
+            return found
         async with self._making.setdefault(key, asyncio.Lock()):
             try:
-                if (known := self._letters.get(key)) is None:
-                    kept = await self._find(*key) or await self._make(*key, content.view, locale, timezone)
-                    known = Letter.loads(kept)
-                    _keep(self._letters, key, known, MOST_LETTERS)
+                if (found := self._letters.get(key)) is None:
+                    kept = await self._find(*key) or await self._make(*key, content, locale, timezone)
+                    found = Letter.loads(kept) if content.channel is ChannelName.EMAIL else PushLetter.loads(kept)
+                    _keep(self._letters, key, found, MOST_LETTERS)
             finally:
                 self._making.pop(key, None)
-        return known
+        return found
 
     async def _find(self, blast_id: int, variant: str) -> bytes | None:
         """The letter as the database holds it, if it does; `LetterFailed` if it is not to be tried now."""
@@ -111,9 +152,9 @@ class Letters:
             raise _failed(variant, row["reason"], row["failures"])
         return None
 
-    async def _make(self, blast_id: int, variant: str, view: UpdateView, locale: str, timezone: str) -> bytes:
+    async def _make(self, blast_id: int, variant: str, content: Content, locale: str, timezone: str) -> bytes:
         try:
-            made = await self._render(view, locale, timezone)
+            made = await self._render(content.view, locale, timezone, content.channel)
         except LetterImpossible as error:
             async with self._database.connection() as connection:
                 failures = await connection.value(
@@ -126,11 +167,11 @@ class Letters:
                 return made
         return await self._find(blast_id, variant) or made
 
-    async def _render(self, view: UpdateView, locale: str, timezone: str) -> bytes:
+    async def _render(self, view: UpdateView | NoticeView, locale: str, timezone: str, channel: ChannelName) -> bytes:
         if self._press is not None:
-            return await self._press.render(view, locale=locale, timezone=timezone)
+            return await self._press.render(view, locale=locale, timezone=timezone, channel=channel)
         try:
-            letter = await asyncio.to_thread(render_update, view, locale=locale, timezone=timezone)
+            letter = await asyncio.to_thread(make, view, locale=locale, timezone=timezone, channel=channel)
         except Exception as error:
             raise LetterImpossible(explain(error)) from error
         return letter.dumps()
@@ -181,7 +222,8 @@ class Letters:
             earlier=tuple(_past(each) for each in earlier),
             earlier_count=row["seq"] - 1,
         )
-        return Content(row["story_id"], update, view, policy.expires_at(update.published_at, update.expires_at))
+        expires_at = policy.expires_at(update.published_at, update.expires_at)
+        return Content(row["story_id"], update, view, expires_at, ChannelName(row["channel"]))
 
 
 async def forget_failures(tx: db.Connection, blast_id: int) -> None:

@@ -47,6 +47,7 @@ class IncidentKind(enum.StrEnum):
     RELAY = "relay"  #: no worker gets mail through to a relay, or it refuses our mail by policy
     NO_WORKERS = "no_workers"  #: work waits, and no worker is alive
     DEAD_LETTERS = "dead_letters"  #: batches were given up
+    UNANSWERED = "unanswered"  #: readers asked for something, and wait for the mail
 
 
 class Trouble(NamedTuple):
@@ -114,6 +115,7 @@ async def _look_round(tx: db.Connection) -> list[Trouble]:
         *await _no_workers(tx, alive, blasts),
         *_relays(relays, alive),
         *await _not_sending(tx, alive, blasts, relays),
+        *await _unanswered(tx, alive, relays),
         *await _dead_letters(tx),
     ]
 
@@ -125,7 +127,7 @@ async def _no_workers(tx: db.Connection, alive: int, blasts: list[db.Row]) -> li
     without = await tx.value("seconds_without_workers")
     overdue = await tx.value("seconds_overdue")
     waited = max((row["owed"] or 0.0 for row in blasts), default=0.0)
-    waited = max(waited, overdue or 0.0)
+    waited = max(waited, overdue or 0.0, await tx.value("seconds_unanswered"))
     if waited < WORKER_PATIENCE or (without is not None and without < WORKER_PATIENCE):
         return []
     return [Trouble(IncidentKind.NO_WORKERS, "", f"Work has waited for {spoken(waited)}, and no worker is alive.")]
@@ -180,6 +182,16 @@ def _cause(alive: int, why: db.Row, relays: list[db.Row]) -> str:
         if reason:
             return str(reason).rstrip(".")
     return "no cause is known here, but the workers' logs may tell"
+
+
+async def _unanswered(tx: db.Connection, alive: int, relays: list[db.Row]) -> list[Trouble]:
+    """Readers who have asked for something at a form, and wait for more than a minute for the mail."""
+    waited = await tx.value("seconds_unanswered")
+    if waited < PATIENCE:
+        return []
+    cause = _cause(alive, {"letter": None, "given_back": None}, relays)
+    text = f"Readers have waited for {spoken(waited)} for a mail that they asked for: {cause}."
+    return [Trouble(IncidentKind.UNANSWERED, "", text)]
 
 
 def _illness(row: db.Row) -> str:

@@ -1,25 +1,30 @@
-"""A batch on its way through a worker: its readers, what is decided about each, and the mails they are owed."""
+"""A batch on its way through a worker: its readers, what is decided about each, and what each is owed."""
 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from dispatcher import db, policy
 from dispatcher.addresses import needs_utf8
 from dispatcher.channels import Fate, Outcome
 from dispatcher.channels.email.letter import Letter, Values
+from dispatcher.channels.webpush.letter import PushLetter
 from dispatcher.ledger import Entry
-from dispatcher.model import DeliveryState, InDoubt
+from dispatcher.model import ChannelName, DeliveryState, Importance, InDoubt, Kind, Update
+from dispatcher.rendering.wording import zone
 
 #: A batch on which so many workers have died is claimed only by a worker that holds nothing else.
 SUSPECT = 2
 #: Seconds after a lane has given up waiting for an answer before its reader is written to again.
 OVERDUE_MARGIN = 60.0
 LEFT = "left after the audience was frozen"
+PAUSED = "the reader has paused everything"
+QUIET = "it is the reader's quiet time"
 
 
 class Batch:
@@ -29,6 +34,7 @@ class Batch:
         self.id: int = row["id"]
         self.blast_id: int = row["blast_id"]
         self.urgency: int = row["urgency"]
+        self.channel = ChannelName(row["channel"])
         self.story_id = 0  #: known once it is loaded
         self.seq = 0
         self.subscriber_ids: list[int] = row["subscriber_ids"]
@@ -59,6 +65,11 @@ class Batch:
         now = time.monotonic()
         return self.lost or self.called_back or now >= self.deadline or now >= self.expires_at
 
+    @property
+    def now(self) -> datetime:
+        """This moment on the database's clock."""
+        return self.claimed_when + timedelta(seconds=time.monotonic() - self.claimed_at)
+
     def expect(self, outcomes: int) -> None:
         """So many outcomes are to come; the batch is finished when they are all in the ledger."""
         self._open = outcomes
@@ -76,7 +87,8 @@ class Reader:
 
     __slots__ = (
         "attempts", "cadence", "confirmed_at", "email", "has_left", "id", "in_doubt_count", "is_expired", "is_older",
-        "locale", "name", "state", "suppressed_because", "timezone",
+        "is_paused", "last_seq", "locale", "name", "quiet_breaking", "quiet_from", "quiet_to", "state",
+        "suppressed_because", "timezone",
     )  # fmt: skip
 
     def __init__(
@@ -95,9 +107,14 @@ class Reader:
         is_older: bool,
         cadence: str | None,
         is_expired: bool,
+        is_paused: bool = False,
+        quiet_from: dt.time | None = None,
+        quiet_to: dt.time | None = None,
+        quiet_breaking: bool | None = True,
+        last_seq: int = 0,
     ) -> None:
         self.id = id
-        self.email = email
+        self.email = email  #: or where a device is pushed to
         self.name = name or ""
         self.locale = locale or "en"
         self.timezone = timezone or "UTC"
@@ -110,6 +127,11 @@ class Reader:
         self.is_older = is_older
         self.is_expired = is_expired
         self.cadence = cadence or "every"
+        self.is_paused = is_paused
+        self.quiet_from = quiet_from
+        self.quiet_to = quiet_to
+        self.quiet_breaking = quiet_breaking
+        self.last_seq = last_seq  #: the newest update that the reader has received
 
     def is_done(self, *, retry: bool) -> bool:
         """True if this batch owes the reader nothing: the ledger holds an outcome, or another batch has them.
@@ -121,10 +143,6 @@ class Reader:
         if self.state not in (DeliveryState.DEFERRED, DeliveryState.IN_DOUBT):
             return True
         return not (retry and self.is_older)
-
-    @property
-    def variant(self) -> str:
-        return f"{self.locale}/{self.timezone}"
 
     def skipped(self, in_doubt: InDoubt) -> tuple[DeliveryState, str] | None:
         """Why this reader is not written to, if so. Who may have been reached already stays in doubt.
@@ -143,31 +161,57 @@ class Reader:
             return DeliveryState.IN_DOUBT, "nobody knows whether it arrived; held until a person decides"
         return None
 
+    def unwilling(self, update: Update, now: datetime) -> tuple[DeliveryState, str] | None:
+        """Why this reader does not want the update just now, if so: paused, or in their quiet hours.
 
-class Mail:
-    """A `Parcel`: one reader's mail on its way."""
+        A correction of what somebody has received comes through a pause: they would go on believing what is wrong.
+        Breaking news comes through quiet hours, if the reader lets it.
+        """
+        if self.is_paused:
+            if update.kind is Kind.CORRECTION and self.last_seq >= (update.corrects_seq or 0):
+                return None
+            return self._held(PAUSED)
+        if self.quiet_from is None or self.quiet_to is None:
+            return None
+        if self.quiet_breaking and update.importance is Importance.BREAKING:
+            return None
+        local = now.astimezone(zone(self.timezone)).time()
+        return self._held(QUIET) if policy.is_quiet(local, self.quiet_from, self.quiet_to) else None
 
-    __slots__ = ("_batch", "_desk", "_is_overdue", "_letter", "_reader", "address", "needs_utf8", "return_path",
-                 "returns", "urgency")  # fmt: skip
+    def _held(self, why: str) -> tuple[DeliveryState, str]:
+        return (DeliveryState.IN_DOUBT if self.in_doubt_count else DeliveryState.CAPPED), why
 
-    def __init__(self, desk: Desk, batch: Batch, reader: Reader, return_path: str, letter: Letter) -> None:
+
+class Device(Reader):
+    """One row of `load_devices`: a reader's device that an update is pushed to. `id` is the device's own."""
+
+    __slots__ = ("auth_secret", "public_key", "subscriber_id")
+
+    def __init__(self, *row: object) -> None:
+        super().__init__(*row[:-3])  # type: ignore[arg-type]  # the columns are those of `load_recipients`
+        self.subscriber_id: int
+        self.public_key: bytes
+        self.auth_secret: bytes
+        self.subscriber_id, self.public_key, self.auth_secret = row[-3:]  # type: ignore[assignment]
+
+
+class Owed:
+    """A `Parcel`, as far as all channels agree: what one reader is owed, and how the answer is written down."""
+
+    __slots__ = ("_batch", "_desk", "_is_overdue", "_reader", "address", "returns", "urgency")
+
+    def __init__(self, desk: Desk, batch: Batch, reader: Reader) -> None:
         self._desk = desk
         self._batch = batch
         self._reader = reader
-        self._letter = letter
         self._is_overdue = False
         self.urgency = batch.urgency
         self.returns = 0
-        self.return_path = return_path
         self.address = reader.email or ""
-        self.needs_utf8 = needs_utf8(self.address)
 
     def wanted(self) -> bool:
         batch = self._batch
         return not batch.is_stopped and (not batch.left or self._reader.id not in batch.left)
-
-    def message(self, *, eight_bit: bool) -> bytes:
-        return self._letter.splice(self._desk.values(self._batch, self._reader), eight_bit=eight_bit)
 
     def settle(self, outcome: Outcome, recorded: Callable[[], None]) -> None:
         batch, reader = self._batch, self._reader
@@ -226,6 +270,7 @@ class Mail:
             outcome.reply,
             written,
             outcome.bad_address,
+            batch.channel,
         )
 
     def _settled(self, outcome: Outcome) -> policy.Settlement:
@@ -239,11 +284,62 @@ class Mail:
         )
 
 
+class Mail(Owed):
+    """One reader's mail on its way."""
+
+    __slots__ = ("_letter", "needs_utf8", "return_path")
+
+    def __init__(self, desk: Desk, batch: Batch, reader: Reader, return_path: str, letter: Letter) -> None:
+        super().__init__(desk, batch, reader)
+        self._letter = letter
+        self.return_path = return_path
+        self.needs_utf8 = needs_utf8(self.address)
+
+    def message(self, *, eight_bit: bool) -> bytes:
+        return self._letter.splice(self._desk.values(self._batch, self._reader), eight_bit=eight_bit)
+
+
+#: How soon a push service should wake a sleeping device (RFC 8030 §5.3).
+PUSH_URGENCY = {Importance.BREAKING: "high", Importance.MAJOR: "high", Importance.ROUTINE: "normal"}
+
+
+class Push(Owed):
+    """One device's push on its way: a `PushParcel`."""
+
+    __slots__ = ("_device", "_letter", "auth_secret", "public_key", "push_urgency", "topic")
+
+    def __init__(
+        self, desk: Desk, batch: Batch, device: Device, letter: PushLetter, importance: Importance, topic: str
+    ) -> None:
+        super().__init__(desk, batch, device)
+        self._device = device
+        self._letter = letter
+        self.public_key = device.public_key
+        self.auth_secret = device.auth_secret
+        self.push_urgency = PUSH_URGENCY[importance]
+        self.topic = topic
+
+    @property
+    def ttl(self) -> int:
+        """Seconds for which the push service should keep it for a device that is away (RFC 8030 §5.2)."""
+        return max(0, int(self._batch.expires_at - time.monotonic()))
+
+    def wanted(self) -> bool:
+        return super().wanted() and self._device.subscriber_id not in self._batch.left
+
+    def payload(self) -> bytes:
+        """What the device is to read, before it is encrypted for it."""
+        return self._letter.splice(self._desk.leave_url(self._batch, self._device.subscriber_id))
+
+
 class Desk(Protocol):
-    """What a mail needs of the worker that sends it."""
+    """What a parcel needs of the worker that sends it."""
 
     def values(self, batch: Batch, reader: Reader) -> Values:
         """What fills the slots of the reader's letter."""
+
+    def leave_url(self, batch: Batch, subscriber_id: int) -> str:
+        """Where this reader ends following the story of the batch with one click."""
 
     def record(self, entry: Entry) -> None:
         """Write an entry down with the next commit."""

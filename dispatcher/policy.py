@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from functools import cache
 from typing import NamedTuple
 
@@ -42,14 +42,15 @@ def settle(
     """Turn an outcome into a state and the time of the next try.
 
     `attempts` and `in_doubt_count` are those before this outcome. A try that would come after the update has expired,
-    in `expires_in` seconds, comes just then, to say so. `chance`, 0 to 1, places the jitter of ±25 %.
+    in `expires_in` seconds, comes just then, to say so. `chance`, 0 to 1, places the jitter of ±25 %. If the other side
+    named a time (`outcome.wait`), nothing is tried sooner.
     """
     tries = attempts + 1
     if outcome.fate is Fate.ACCEPTED:
         return accepted(attempts, in_doubt_count)
     chance = random.random() if chance is None else chance  # noqa: S311
     pause = RETRY_AFTER[min(tries, len(RETRY_AFTER)) - 1] * (1 - JITTER + 2 * JITTER * chance)
-    pause = min(pause, max(0.0, expires_in))
+    pause = min(max(pause, outcome.wait), max(0.0, expires_in))
     match outcome.fate:
         case Fate.FAILED:
             return Settlement(DeliveryState.FAILED, tries, in_doubt_count, None)
@@ -65,6 +66,13 @@ def settle(
             return Settlement(DeliveryState.IN_DOUBT, tries, doubts, pause if may_resend(doubts, in_doubt) else None)
         case Fate.UNSENT:
             raise ValueError("an unsent parcel has nothing to settle")
+
+
+def is_quiet(local: time, quiet_from: time, quiet_to: time) -> bool:
+    """Whether a time of the reader's day lies in their quiet hours, which may go over midnight. The end does not."""
+    if quiet_from < quiet_to:
+        return quiet_from <= local < quiet_to
+    return local >= quiet_from or local < quiet_to
 
 
 def may_resend(in_doubt_count: int, in_doubt: InDoubt) -> bool:

@@ -125,9 +125,12 @@ async def _insert(
     )
     assert row is not None  # noqa: S101  # INSERT … RETURNING of one row
     urgency = urgency_of(draft.kind, draft.importance)
+    channels = [ChannelName.EMAIL]
+    if await tx.value("is_pushed", story_id=story.id):
+        channels.append(ChannelName.WEBPUSH)
     blast_ids = [
         await tx.value("insert_blast", update_id=row["id"], channel=str(channel), urgency=int(urgency))
-        for channel in ChannelName
+        for channel in channels
     ]
     update = stories.update_from({**row, "corrects_seq": draft.corrects_seq})
     return Published(story=story, update=update, blast_ids=tuple(blast_ids))

@@ -18,16 +18,24 @@ SILENCE = 10_000
 MOST_CRASHES = 3
 RETRY_BATCH_SIZE = 500
 MOST_DUE = 50_000
+GIVEN_UP = "Sending this crashed the worker three times; nothing more is tried."
+#: Seconds between two rounds of forgetting.
+FORGET_EVERY = 3600.0
 POISON = "Sending to this reader crashed the worker three times; nothing more is tried."
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What waits: the urgency of the most urgent blast to cut and batch to send (None: nothing), batches to claim."""
+    """What waits: the urgency of the most urgent blast to cut and batch to send (None: nothing), batches to claim.
+
+    And whether somebody's ask or notice does.
+    """
 
     to_cut: int | None
     to_send: int | None
     batches: int
+    asks: bool = False
+    notices: bool = False
 
 
 async def tick(database: db.Database) -> Work:
@@ -40,13 +48,25 @@ async def tick(database: db.Database) -> Work:
         if await tx.value("try_upkeep", lock=UPKEEP_LOCK):
             done = {
                 "freed": await tx.execute("take_back", **{"class": ALIVE}),
+                "notices": await tx.execute("take_back_notices", **{"class": ALIVE}),
+                "given_up": await tx.execute("bury_notices", most=MOST_CRASHES, reason=GIVEN_UP),
                 "cancelled": await tx.execute("end_cancelled"),
                 "split": await tx.execute("split_crashing", most=MOST_CRASHES),
                 "buried": await tx.execute("bury_poison", most=MOST_CRASHES, reason=POISON),
                 "queued": await tx.execute("queue_due", most=MOST_DUE, batch_size=RETRY_BATCH_SIZE),
                 "finished": await tx.execute("finish_blasts"),
+                "forgotten": await _forget(tx),
             }
             if any(done.values()):
                 log.info("upkeep", **{name: count for name, count in done.items() if count})
         row = await tx.one("work_waiting") or {}
-    return Work(row.get("to_cut"), row.get("to_send"), row.get("batches", 0))
+    return Work(
+        row.get("to_cut"), row.get("to_send"), row.get("batches", 0), bool(row.get("asks")), bool(row.get("notices"))
+    )
+
+
+async def _forget(tx: db.Connection) -> int:
+    """Once an hour, remove what nobody needs any more of confirmations and notices."""
+    if not await tx.execute("take_forgetting_turn", every=FORGET_EVERY):
+        return 0
+    return await tx.execute("forget_confirmations") + await tx.execute("forget_notices")

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from dispatcher import config, db, fanout, monitoring, upkeep
+from dispatcher import config, db, fanout, following, monitoring, upkeep
 from dispatcher.config import Settings
 from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import URGENT, Urgency
@@ -63,6 +63,8 @@ class Engine:
         self._end: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
         self._to_cut = False
+        self._answering: asyncio.Task[None] | None = None
+        self._to_answer = False
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -108,9 +110,28 @@ class Engine:
             except DatabaseUnavailable as error:
                 log.error("cannot cut", reason=error.message)
 
+    def _asked(self) -> None:
+        """Somebody has asked for something at a form, and waits for a mail."""
+        self._to_answer = True
+        if self._answering is None or self._answering.done():
+            self._answering = self._loop.create_task(self._answer_at_once())
+
+    async def _answer_at_once(self) -> None:
+        while self._to_answer:  # more may ask while some are answered
+            self._to_answer = False
+            try:
+                while await following.answer(self._database, self._settings.secret_key):
+                    self.sender.nudge()
+            except DatabaseUnavailable as error:
+                log.error("cannot answer", reason=error.message)
+
     async def reconcile(self) -> None:
         """Find work that no nudge told of, do this process's share, and ring for the others."""
         work = await upkeep.tick(self._database)
+        if work.asks:
+            self._asked()
+        if work.notices:
+            self.sender.nudge()
         if work.to_cut is not None and work.to_cut <= self.urgency:
             await self.cut()
         if work.to_send is not None:
@@ -126,6 +147,7 @@ class Engine:
         await self._press.start()
         self.sender = Sender(self._settings, self._database, urgency=self.urgency, press=self._press)
         self.sender.on_published = self._published
+        self.sender.on_asked = self._asked
         self.sender.start()
         self._clock = asyncio.create_task(self._reconcile_for_ever())
         self._watching = asyncio.create_task(monitoring.watch_for_ever(self._database))

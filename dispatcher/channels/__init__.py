@@ -37,8 +37,8 @@ class Outcome(NamedTuple):
     code: int | None = None  #: the SMTP or HTTP status, where there was one
     reply: str = ""  #: the answer in the other side's words, or our reason; one line, at most 300 characters
     relay: str = ""
-    bad_address: bool = False  #: the address is none (5.1.x): never write to it again
-    wait: float = 0.0  #: seconds to leave an unsent parcel alone
+    bad_address: bool = False  #: the address or endpoint is none (5.1.x, 404, 410): never send to it again
+    wait: float = 0.0  #: seconds to leave the parcel alone, unsent or refused for now
 
 
 class Parcel(Protocol):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import time
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from dispatcher import policy
 from dispatcher.channels import Fate, Outcome
 from dispatcher.channels.email.outcomes import from_reply, is_about_recipient, is_too_much
 from dispatcher.model import DeliveryState, InDoubt
@@ -112,3 +114,20 @@ def test_a_reply_is_sorted_by_its_first_digit_and_its_enhanced_status(
 )
 def test_a_session_is_closed_because_of_a_recipient_or_because_of_the_relay(text: bytes, about_recipient: bool) -> None:
     assert is_about_recipient(text) is about_recipient
+
+
+@given(at=st.times(), quiet_from=st.times(), quiet_to=st.times())
+def test_quiet_hours_and_the_hours_between_them_make_the_whole_day(at: time, quiet_from: time, quiet_to: time) -> None:
+    assume(quiet_from != quiet_to)
+
+    assert policy.is_quiet(at, quiet_from, quiet_to) != policy.is_quiet(at, quiet_to, quiet_from)
+    assert policy.is_quiet(quiet_from, quiet_from, quiet_to)
+    assert not policy.is_quiet(quiet_to, quiet_from, quiet_to)
+
+
+def test_a_refusal_that_names_a_time_is_not_tried_sooner_but_never_beyond_the_end() -> None:
+    told = Outcome(Fate.DEFERRED, 429, "later", wait=500.0)
+
+    assert settle(told, attempts=0, in_doubt_count=0, expires_in=3600, chance=0).retry_in == 500.0
+    assert settle(told, attempts=0, in_doubt_count=0, expires_in=100, chance=0).retry_in == 100.0
+    assert settle(told, attempts=5, in_doubt_count=0, expires_in=86400, chance=0).retry_in == 7200 * 0.75

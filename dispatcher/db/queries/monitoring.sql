@@ -107,6 +107,12 @@ WHERE coalesce(b.done_at, b.steered_at, u.published_at) > clock_timestamp() - in
 -- How long the first retry that is due has waited to become a batch; null or less than zero if none is due.
 SELECT extract(epoch FROM clock_timestamp() - min(next_at))::float8 FROM deliveries WHERE next_at IS NOT NULL;
 
+-- name: seconds_unanswered
+-- How long the first reader has waited who asked for something and has not been sent the mail; 0 if nobody waits.
+SELECT greatest(0, extract(epoch FROM clock_timestamp() - least(
+    (SELECT min(asked_at) FROM asks),
+    (SELECT min(created_at) FROM notices WHERE next_at IS NOT NULL AND state IS NULL))))::float8;
+
 -- name: open_incidents
 -- What is not well just now, oldest first.
 SELECT id, kind, subject, text, opened_at, extract(epoch FROM clock_timestamp() - opened_at)::float8 AS seconds
@@ -218,6 +224,7 @@ SELECT
         AS oldest_batch_seconds,
     (SELECT count(*) FROM (SELECT FROM deliveries WHERE next_at <= clock_timestamp() LIMIT %(most)s) AS due)
         AS deliveries_due,
+    (SELECT count(*) FROM asks) + (SELECT count(*) FROM notices WHERE next_at IS NOT NULL) AS notices_waiting,
     (SELECT coalesce(jsonb_object_agg(state, n), '{}') FROM (
         SELECT state, count(*) AS n FROM blasts WHERE created_at > clock_timestamp() - interval '1 day'
         GROUP BY state) AS states) AS blasts_by_state;

@@ -20,3 +20,10 @@ INSERT INTO blasts (update_id, channel, urgency) VALUES (%(update_id)s, %(channe
 -- name: blasts_of_update
 -- The blasts of an update, oldest first.
 SELECT id FROM blasts WHERE update_id = %(update_id)s ORDER BY id;
+
+-- name: is_pushed
+-- Whether any browser follows a story. The conditions are those of the index `subscriptions_by_push`.
+SELECT EXISTS (
+    SELECT FROM subscriptions
+    WHERE story_id = %(story_id)s AND confirmed_at IS NOT NULL AND ended_at IS NULL
+      AND cardinality(channels) > 0 AND channels <> '{email}');

@@ -9,7 +9,7 @@ SELECT b.id, b.channel, b.state, b.candidates, b.steered_by, b.steered_at, u.seq
                  WHERE blast_id = b.id AND state = 'waiting' AND reason IS NOT NULL AND NOT retry
                  ORDER BY id LIMIT 1),
                 -- No worker claims anything while every relay is away, so its batches bear no reason.
-                CASE WHEN b.state = 'sending' AND EXISTS (SELECT FROM batches WHERE blast_id = b.id AND state = 'waiting')
+                CASE WHEN b.state = 'sending' AND b.channel = 'email' AND EXISTS (SELECT FROM batches WHERE blast_id = b.id AND state = 'waiting')
                      THEN (SELECT min(reason) FROM relay_reports HAVING bool_and(circuit = 'open')) END) AS holding
 FROM blasts b JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
 WHERE b.id = %(blast_id)s;

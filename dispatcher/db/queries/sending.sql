@@ -9,14 +9,23 @@ WITH blast AS (
     FOR UPDATE OF b SKIP LOCKED
 ), audience AS (
     -- One sorted array that is sliced: half the time of numbering a million rows and grouping them.
-    SELECT array_agg(subscriber_id) AS ids FROM (
-        SELECT f.subscriber_id
+    -- A push goes to devices: a reader may have several, or none.
+    SELECT array_agg(id) AS ids FROM (
+        SELECT f.subscriber_id AS id
         FROM blast JOIN subscriptions f USING (story_id)
-        WHERE f.confirmed_at <= blast.published_at AND f.ended_at IS NULL
-          AND blast.channel = ANY (f.channels)
+        WHERE blast.channel = 'email' AND f.confirmed_at <= blast.published_at AND f.ended_at IS NULL
+          AND 'email' = ANY (f.channels)
           AND (f.cadence = 'every'
                OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
-        ORDER BY f.subscriber_id) AS followers
+        UNION ALL
+        SELECT d.id
+        FROM blast JOIN subscriptions f USING (story_id) JOIN devices d USING (subscriber_id)
+        WHERE blast.channel = 'webpush' AND f.confirmed_at <= blast.published_at AND f.ended_at IS NULL
+          AND cardinality(f.channels) > 0 AND f.channels <> '{email}' AND 'webpush' = ANY (f.channels)
+          AND d.created_at <= blast.published_at
+          AND (f.cadence = 'every'
+               OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
+        ORDER BY id) AS followers
 ), cut AS (
     INSERT INTO batches (blast_id, urgency, subscriber_ids)
     SELECT blast.id, blast.urgency, audience.ids[first : first + %(batch_size)s::integer - 1]
@@ -33,21 +42,26 @@ FROM blast, total WHERE blasts.id = blast.id
 RETURNING blasts.id, blasts.urgency, total.candidates, total.batches;
 
 -- name: claim_batch
--- Claim the most urgent batch that is free: a lease on the database's clock, with a fencing token. One on which
--- workers have died before is claimed only by a worker that holds nothing else, so that nobody else is blamed; while
--- one waits, nothing less urgent is claimed, or no worker might ever hold nothing. A worker that does not hold its lock
--- any more, and may not have noticed yet, claims nothing: it would be taken back from it at once.
+-- Claim the most urgent batch that is free: a lease on the database's clock, with a fencing token. `channels` are those
+-- on which this worker can send, each with the least urgency that it still takes there. One on which workers have died
+-- before is claimed only by a worker that holds nothing else, so that nobody else is blamed; while one waits, nothing
+-- less urgent is claimed, or no worker might ever hold nothing. A worker that does not hold its lock any more, and may
+-- not have noticed yet, claims nothing: it would be taken back from it at once.
+WITH open AS (
+    SELECT * FROM unnest(%(channels)s::channel[], %(limits)s::smallint[]) AS o (channel, least)
+)
 UPDATE batches SET state = 'leased', attempts = attempts + 1, worker = %(worker)s,
     lease_token = nextval('lease_tokens'), lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
 WHERE id = (
     SELECT first.id FROM (
-        SELECT b.id, b.urgency FROM batches b JOIN blasts ON blasts.id = b.blast_id
-        WHERE b.state = 'waiting' AND b.urgency <= %(urgency)s AND b.not_before <= clock_timestamp()
+        SELECT b.id, b.urgency FROM batches b JOIN blasts ON blasts.id = b.blast_id JOIN open USING (channel)
+        WHERE b.state = 'waiting' AND b.urgency <= open.least AND b.urgency <= %(urgency)s
+          AND b.not_before <= clock_timestamp()
           AND blasts.state = 'sending' AND (b.attempts < %(suspect)s OR %(alone)s)
         ORDER BY b.urgency, b.blast_id, b.id LIMIT 1
         FOR UPDATE OF b SKIP LOCKED) AS first
     WHERE (%(alone)s OR NOT EXISTS (
-        SELECT FROM batches b JOIN blasts ON blasts.id = b.blast_id
+        SELECT FROM batches b JOIN blasts ON blasts.id = b.blast_id JOIN open USING (channel)
         WHERE b.state = 'waiting' AND b.urgency < first.urgency AND b.not_before <= clock_timestamp()
           AND blasts.state = 'sending' AND b.attempts >= %(suspect)s))
       AND EXISTS (
@@ -58,11 +72,12 @@ WHERE id = (
 RETURNING id, blast_id, urgency, subscriber_ids, retry, lease_token, attempts, created_at,
     clock_timestamp() AS claimed_when,
     (SELECT s.in_doubt FROM blasts JOIN updates u ON u.id = blasts.update_id JOIN stories s ON s.id = u.story_id
-     WHERE blasts.id = batches.blast_id) AS in_doubt;
+     WHERE blasts.id = batches.blast_id) AS in_doubt,
+    (SELECT channel FROM blasts WHERE blasts.id = batches.blast_id) AS channel;
 
 -- name: blast_content
 -- Everything about a blast that its letters and its policy need.
-SELECT u.id AS update_id, u.story_id, u.seq, u.kind, u.importance, u.headline, u.summary, u.body, u.published_at,
+SELECT b.channel, u.id AS update_id, u.story_id, u.seq, u.kind, u.importance, u.headline, u.summary, u.body, u.published_at,
        u.expires_at, u.corrects, c.seq AS corrects_seq, c.headline AS corrects_headline,
        c.published_at AS corrects_at, s.slug, s.headline AS story_headline, s.summary AS story_summary,
        s.state AS story_state, s.created_at AS story_created_at
@@ -81,17 +96,40 @@ ORDER BY u.seq DESC LIMIT %(limit)s;
 -- The readers of a batch in its frozen order, with all that decides whether and how each is written to. `is_older`:
 -- the ledger says nothing that is newer than the batch, so a batch of retries still owes this reader its try. Each
 -- table is narrowed to the batch by itself: joined as a whole, the ledger of a large blast would be read again and again.
+-- `load_devices` gives the same columns, and some more.
 SELECT ids.id, s.email, s.name, s.locale, s.timezone, f.confirmed_at,
        (f.subscriber_id IS NULL OR f.ended_at IS NOT NULL) AS has_left,
        x.reason AS suppressed_because,
        d.state::text AS state, coalesce(d.attempts, 0) AS attempts, coalesce(d.in_doubt_count, 0) AS in_doubt_count,
        coalesce(d.recorded_at < %(since)s, true) AS is_older, f.cadence::text AS cadence,
-       clock_timestamp() >= %(expires_at)s AS is_expired
+       clock_timestamp() >= %(expires_at)s AS is_expired,
+       coalesce(s.paused_until > clock_timestamp(), false) AS is_paused, s.quiet_from, s.quiet_to, s.quiet_breaking,
+       coalesce(f.last_seq, 0) AS last_seq
 FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS ids (id, place)
 LEFT JOIN (SELECT * FROM subscribers WHERE id = ANY (%(ids)s::bigint[])) s ON s.id = ids.id
 LEFT JOIN (SELECT * FROM subscriptions WHERE story_id = %(story_id)s AND subscriber_id = ANY (%(ids)s::bigint[])) f
        ON f.subscriber_id = ids.id
 LEFT JOIN suppressions x ON x.address_hash = s.address_hash
+LEFT JOIN (SELECT * FROM deliveries WHERE blast_id = %(blast_id)s AND subscriber_id = ANY (%(ids)s::bigint[])) d
+       ON d.subscriber_id = ids.id
+ORDER BY ids.place;
+
+-- name: load_devices
+-- The devices of a push batch in its frozen order, as `load_recipients` loads readers: the wishes are those of the reader
+-- whose device it is, and where that has an address the address does not matter here.
+SELECT ids.id, v.endpoint AS email, '' AS name, s.locale, s.timezone, f.confirmed_at,
+       (f.subscriber_id IS NULL OR f.ended_at IS NOT NULL OR NOT 'webpush' = ANY (f.channels)) AS has_left,
+       NULL::text AS suppressed_because,
+       d.state::text AS state, coalesce(d.attempts, 0) AS attempts, coalesce(d.in_doubt_count, 0) AS in_doubt_count,
+       coalesce(d.recorded_at < %(since)s, true) AS is_older, f.cadence::text AS cadence,
+       clock_timestamp() >= %(expires_at)s AS is_expired,
+       coalesce(s.paused_until > clock_timestamp(), false) AS is_paused, s.quiet_from, s.quiet_to, s.quiet_breaking,
+       coalesce(f.last_seq, 0) AS last_seq,
+       coalesce(v.subscriber_id, 0) AS subscriber_id, v.public_key, v.auth_secret
+FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS ids (id, place)
+LEFT JOIN (SELECT * FROM devices WHERE id = ANY (%(ids)s::bigint[])) v ON v.id = ids.id
+LEFT JOIN subscribers s ON s.id = v.subscriber_id
+LEFT JOIN subscriptions f ON f.story_id = %(story_id)s AND f.subscriber_id = v.subscriber_id
 LEFT JOIN (SELECT * FROM deliveries WHERE blast_id = %(blast_id)s AND subscriber_id = ANY (%(ids)s::bigint[])) d
        ON d.subscriber_id = ids.id
 ORDER BY ids.place;
@@ -123,6 +161,16 @@ FROM unnest(%(ids)s::bigint[], %(reasons)s::text[]) AS b (id, reason) JOIN subsc
 WHERE s.address_hash IS NOT NULL
 ON CONFLICT DO NOTHING;
 
+-- name: remove_gone_devices
+-- The push service says that these devices are no more. A reader without an address who has none left follows no longer.
+WITH gone AS (
+    DELETE FROM devices WHERE id = ANY (%(ids)s::bigint[]) RETURNING id, subscriber_id
+)
+UPDATE subscriptions f SET ended_at = clock_timestamp(), ended_reason = 'device gone'
+FROM subscribers s
+WHERE s.id IN (SELECT subscriber_id FROM gone) AND s.email IS NULL AND f.subscriber_id = s.id AND f.ended_at IS NULL
+  AND NOT EXISTS (SELECT FROM devices d WHERE d.subscriber_id = s.id AND d.id NOT IN (SELECT id FROM gone));
+
 -- name: renew_leases
 -- Prolong the leases that this worker still holds, and say which those are.
 UPDATE batches SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
@@ -139,16 +187,19 @@ WHERE id = %(batch_id)s AND lease_token = %(token)s;
 UPDATE subscriptions SET last_seq = %(seq)s
 WHERE story_id = %(story_id)s AND subscriber_id = ANY (%(ids)s::bigint[]) AND last_seq < %(seq)s;
 
+-- name: note_received_by_devices
+-- The same where it came by push: to the readers whose devices they are.
+WITH reached AS (
+    UPDATE devices SET last_accepted_at = clock_timestamp() WHERE id = ANY (%(ids)s::bigint[]) RETURNING subscriber_id
+)
+UPDATE subscriptions SET last_seq = %(seq)s
+WHERE story_id = %(story_id)s AND subscriber_id IN (SELECT subscriber_id FROM reached) AND last_seq < %(seq)s;
+
 -- name: release_batch
 -- Give a batch back, unharmed: nobody crashed, so the claim does not count.
 UPDATE batches SET state = 'waiting', lease_token = NULL, lease_until = NULL, worker = NULL,
     attempts = attempts - 1, not_before = clock_timestamp() + make_interval(secs => %(pause)s), reason = %(reason)s
 WHERE id = %(batch_id)s AND lease_token = %(token)s;
-
--- name: note_received_late
--- The same for one reader, whose answer came after the batch was done.
-UPDATE subscriptions SET last_seq = %(seq)s
-WHERE story_id = %(story_id)s AND subscriber_id = %(subscriber_id)s AND last_seq < %(seq)s;
 
 -- name: note_refused_late
 -- A reader's message was refused for now after all, so this try left no doubt. Who was in doubt before stays so.

@@ -42,11 +42,13 @@ WHERE d.blast_id = g.blast_id AND d.subscriber_id = g.subscriber_id AND d.state 
 -- of two who choose the same reader at the same time, the second changes nothing, or the reader would be tried twice.
 WITH chosen AS (
     SELECT d.subscriber_id, d.xmin AS version,
-           s.email IS NOT NULL AND f.subscriber_id IS NOT NULL AND x.address_hash IS NULL AS reachable
+           (s.email IS NOT NULL OR v.id IS NOT NULL) AND f.subscriber_id IS NOT NULL AND x.address_hash IS NULL
+               AS reachable
     FROM deliveries d
-    LEFT JOIN subscribers s ON s.id = d.subscriber_id
+    LEFT JOIN devices v ON v.id = d.subscriber_id
+    LEFT JOIN subscribers s ON s.id = coalesce(v.subscriber_id, d.subscriber_id)
     LEFT JOIN subscriptions f
-           ON f.story_id = %(story_id)s AND f.subscriber_id = d.subscriber_id AND f.ended_at IS NULL
+           ON f.story_id = %(story_id)s AND f.subscriber_id = s.id AND f.ended_at IS NULL
     LEFT JOIN suppressions x ON x.address_hash = s.address_hash
     WHERE d.blast_id = %(blast_id)s AND d.state = ANY (%(states)s::delivery_state[]) AND d.next_at IS NULL
       AND (%(reason)s::text IS NULL OR coalesce(nullif(d.reply, ''), d.state::text) = %(reason)s)

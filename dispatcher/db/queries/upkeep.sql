@@ -68,7 +68,8 @@ WHERE state = 'sending'
   AND steered_at IS NOT DISTINCT FROM (SELECT seen.steered_at FROM blasts seen WHERE seen.id = blasts.id);
 
 -- name: work_waiting
--- The most urgent blast to cut, the most urgent batch to send, and how many batches could be claimed now.
+-- The most urgent blast to cut, the most urgent batch to send, how many batches could be claimed now, and whether
+-- somebody's ask or notice waits.
 SELECT
     (SELECT min(urgency) FROM blasts WHERE state = 'cutting') AS to_cut,
     (SELECT min(b.urgency) FROM batches b JOIN blasts ON blasts.id = b.blast_id
@@ -76,4 +77,20 @@ SELECT
     (SELECT count(*) FROM (
         SELECT FROM batches b JOIN blasts ON blasts.id = b.blast_id
         WHERE b.state = 'waiting' AND b.not_before <= clock_timestamp() AND blasts.state = 'sending' LIMIT 16
-     ) AS claimable) AS batches;
+     ) AS claimable) AS batches,
+    EXISTS (SELECT FROM asks) AS asks,
+    EXISTS (SELECT FROM notices WHERE next_at <= clock_timestamp() AND lease_token IS NULL) AS notices;
+
+-- name: take_forgetting_turn
+-- Take the turn to forget what is old; no row if somebody had it not long ago.
+INSERT INTO moments AS m (name, at) VALUES ('forgot', clock_timestamp())
+ON CONFLICT (name) DO UPDATE SET at = excluded.at
+WHERE m.at <= clock_timestamp() - make_interval(secs => %(every)s);
+
+-- name: forget_confirmations
+-- Forget confirmations two days after they expired: until then they count against list bombing.
+DELETE FROM confirmations WHERE expires_at < clock_timestamp() - interval '2 days';
+
+-- name: forget_notices
+-- Forget what was sent to a reader ninety days ago, as their page says.
+DELETE FROM notices WHERE next_at IS NULL AND created_at < clock_timestamp() - interval '90 days';
