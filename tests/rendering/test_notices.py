@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -170,3 +172,17 @@ def test_a_notice_about_a_story_needs_one_and_a_catch_up_is_no_notice_of_its_own
 def test_a_notice_that_can_be_left_is_not_sent_without_its_link() -> None:
     with pytest.raises(Invalid, match="leave_url"):
         notice(NoticeKind.FOLLOWING, ANA._replace(leave_url=""))
+
+
+@pytest.mark.skipif(shutil.which("spamassassin") is None, reason="needs Debian's spamassassin")
+@pytest.mark.parametrize(("language", "most"), [("en", 0.5), ("uk", 1.5)])
+def test_a_spam_filter_has_little_against_a_confirmation(language: str, most: float) -> None:
+    # One point is for Cyrillic words beside addresses in Latin letters, which every Ukrainian mail with links has.
+    letter = render_notice(VIEWS[NoticeKind.CONFIRM], locale=language, timezone="UTC", now=datetime.now(UTC))
+    mail = Mail(letter, STRANGER)
+    done = subprocess.run(["spamassassin", "-L", "-t"], input=mail.raw, capture_output=True, check=False, timeout=120)
+    report = done.stdout.decode(errors="replace")
+    score = re.search(r"Content analysis details:\s+\((-?[\d.]+) points", report)
+
+    assert score, report[-2000:]
+    assert float(score.group(1)) < most, report[report.index("Content analysis") :]
