@@ -31,6 +31,9 @@ DEFAULT_LOCALE = "en"
 DEFAULT_TIMEZONE = "UTC"
 COLUMNS = ("email", "name", "locale", "timezone")
 
+#: What a spreadsheet takes a formula by.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 BAD_ADDRESS = "not a mail address"
 BAD_NAME = "not a name"
 BAD_LOCALE = "unknown locale"
@@ -228,14 +231,24 @@ def _encoder(columns: tuple[str, ...], secret_key: str) -> Callable[[int, list[s
     name_at, locale_at, timezone_at = (where.get(name, -1) for name in COLUMNS[1:])
 
     def encode(line: int, cells: list[str]) -> str:
-        address = check_address(cells[email_at])
-        name = check_name(cells[name_at]) if name_at >= 0 else ""
+        address = check_address(unguarded(cells[email_at]))
+        name = check_name(unguarded(cells[name_at])) if name_at >= 0 else ""
         locale = check_locale(cells[locale_at]) if locale_at >= 0 else DEFAULT_LOCALE
         timezone = check_timezone(cells[timezone_at]) if timezone_at >= 0 else DEFAULT_TIMEZONE
         hashed = address_hash(secret_key, address).hex()
         return f"{line}\t\\\\x{hashed}\t{_escape(address.email)}\t{_escape(name)}\t{locale}\t{timezone}\n"
 
     return encode
+
+
+def guarded(cell: str) -> str:
+    """A cell as it may stand in a file that people open: a spreadsheet would run some as formulas."""
+    return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+def unguarded(cell: str) -> str:
+    """What `guarded` made of a cell, taken back: so what was exported can be imported."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
 
 
 def _escape(text: str) -> str:

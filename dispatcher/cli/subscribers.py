@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, aclosing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -17,18 +19,20 @@ from dispatcher.errors import Invalid
 if TYPE_CHECKING:
     from dispatcher import importing
     from dispatcher.config import Settings
-    from dispatcher.db import Database
+    from dispatcher.db import Database, Row
     from dispatcher.importing import Imported, Refusal
 
-app = typer.Typer(help="Import readers.", no_args_is_help=True)
+app = typer.Typer(help="Import, export and erase readers.", no_args_is_help=True)
 
+#: The columns of an export. The first four are those that an import takes.
+EXPORTED = ("email", "name", "locale", "timezone", "story", "cadence", "channels", "confirmed_at")
 #: Refused lines that are shown; `--report` keeps them all.
 SHOWN = 20
 
 
 @app.callback()
 def subscribers() -> None:
-    """Import readers."""
+    """Import, export and erase readers."""
 
 
 @app.command("import")
@@ -81,6 +85,120 @@ def import_(
         return FAILED if result.refused else None
 
     run(work, as_json=as_json)
+
+
+@app.command()
+def export(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE.csv", help="Standard output if left out.", show_default=False)
+    ] = None,
+    story: Annotated[
+        str | None, typer.Option(metavar="SLUG", help="Only those who follow this story.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the readers with an address, and what they follow, as CSV.
+
+    One row for each reader and story, those who left not among them; confirmed_at
+    is empty for those who have not confirmed yet. Cells that a spreadsheet would
+    run as a formula begin with an apostrophe; an import takes it off again. The
+    file can be read by its owner alone.
+
+    \b
+    Example:
+      dispatcher subscribers export readers.csv --story tarrow-flood
+    """
+
+    async def work(_: Settings, database: Database) -> None:
+        from dispatcher import privacy
+
+        if as_json and file is None:
+            raise Invalid("With --json the readers need a file of their own.", remedy="Name one.", field="file")
+        count = 0
+        async with aclosing(privacy.everybody(database, story)) as rows:
+            first = await anext(rows, None)  # before the file is touched: there may be no such story
+            with _csv_at(file) as lines:
+                lines.writerow(EXPORTED)
+                if first is not None:
+                    lines.writerow(_cells(first))
+                    count = 1
+                async for row in rows:
+                    lines.writerow(_cells(row))
+                    count += 1
+        if as_json:
+            print_json({"rows": count, "story": story, "file": str(file)})
+        elif file is not None:
+            note(f"{count:,} rows written to {file}.")
+
+    run(work, as_json=as_json)
+
+
+@app.command()
+def erase(
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="- reads it from standard input.", show_default=False)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a reader and everything that is known of them.
+
+    What is left is a keyed hash of the address, so that no import brings it
+    back. Whoever wants to can follow a story again and confirm by mail.
+
+    \b
+    Example:
+      dispatcher subscribers erase ada@example.org
+    """
+    if address == "-":
+        if not yes:
+            raise typer.BadParameter("An address from standard input needs --yes.", param_hint="ADDRESS")
+        address = sys.stdin.readline().strip()
+    if not yes:
+        typer.confirm("Erase this reader and everything that is known of them?", abort=True, err=True)
+
+    async def work(settings: Settings, database: Database) -> None:
+        from dispatcher import privacy
+
+        known = await privacy.erase_address(database, settings.secret_key, address)
+        if as_json:
+            print_json({"erased": known, "suppressed": True})
+        elif known:
+            say("Erased. A keyed hash of the address is left, so that no import brings it back.")
+        else:
+            say("No reader has this address. It is not written to any more, and no import brings it in.")
+
+    run(work, as_json=as_json)
+
+
+def _cells(row: Row) -> list[str]:
+    """A reader and a story as a line of the export."""
+    from dispatcher.importing import guarded
+
+    confirmed_at = "" if row["confirmed_at"] is None else row["confirmed_at"].isoformat(timespec="seconds")
+    plain = [row[name] for name in ("email", "name", "locale", "timezone", "slug", "cadence")]
+    return [guarded(cell) for cell in (*plain, " ".join(row["channels"]), confirmed_at)]
+
+
+class _Lines(Protocol):
+    def writerow(self, row: Iterable[str], /) -> object: ...
+
+
+@contextmanager
+def _csv_at(path: Path | None) -> Iterator[_Lines]:
+    """Lines of CSV to standard output, or to a file that only its owner can read."""
+    if path is None:
+        yield csv.writer(sys.stdout, lineterminator="\n")
+        return
+    try:
+        with open(path, "w", newline="", encoding="utf-8", opener=_private) as file:  # for its opener
+            yield csv.writer(file)
+    except OSError as error:
+        raise Invalid(f"{path} cannot be written: {error.strerror or error}.", field="file") from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class _Shown:
