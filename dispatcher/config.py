@@ -20,9 +20,22 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from dispatcher.errors import Misconfigured
+from dispatcher.identity import LANGUAGES, MAX_LOGO, PREFIX, Newsroom, newsroom
 from dispatcher.model import InDoubt
 
-PREFIX = "DISPATCHER_"
+__all__ = [
+    "LANGUAGES",
+    "MAX_LOGO",
+    "PREFIX",
+    "Newsroom",
+    "RelaySettings",
+    "Settings",
+    "as_env",
+    "data_dir",
+    "load",
+    "running_box",
+]
+
 DEFAULT_LANES = 10
 #: Secrets that people copy from an example. Nobody may run with one of them outside development.
 KNOWN_SECRETS = frozenset({"change-me", "changeme", "changethis", "secret", "dispatcher", "development"})
@@ -116,19 +129,6 @@ def _rate(value: str) -> float:
     return rate
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Newsroom:
-    """Who the mails and pages come from."""
-
-    name: str = "Newsroom alerts"
-    address: str = ""  #: postal address, shown at the foot of every mail and page where it is set
-    language: str = "en"  #: for whoever has not chosen one of `LANGUAGES`
-    logo: Path | None = None  #: an SVG or PNG file that stands in place of the name at the head of pages
-    colours: tuple[str, str] | None = None  #: of head and main buttons, light and dark, as `#rrggbb`; None: ink
-
-
-#: Languages that pages and mails speak.
-LANGUAGES = ("en", "uk")
 #: Where browsers have their pushes delivered: hosts, `*.` for one more label or several before it, or a whole origin.
 PUSH_SERVICES = (
     "fcm.googleapis.com",
@@ -153,7 +153,7 @@ class Settings:
     public_url: str  #: without a slash at the end
     mail_from: Address
     secret_key: str = field(repr=False)
-    newsroom: Newsroom = Newsroom()
+    newsroom: Newsroom = field(default_factory=Newsroom)
     inbox_dir: Path | None = None  #: the embedded mail catcher's Maildir; None where a real relay is set
     database_pool: int = 8
     in_doubt: InDoubt = InDoubt.RESEND  #: for messages without an answer, where their story does not say
@@ -231,7 +231,7 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         public_url=_public_url(need("PUBLIC_URL")),
         mail_from=_mail_from(values.get("MAIL_FROM", "Newsroom alerts <alerts@localhost>")),
         secret_key=_secret(need("SECRET_KEY"), development=development),
-        newsroom=_newsroom(values),
+        newsroom=newsroom(values),
         inbox_dir=Path(values["INBOX_DIR"]) if values.get("INBOX_DIR") else None,
         database_pool=_count("DATABASE_POOL", values.get("DATABASE_POOL", "8"), 2, 100),
         in_doubt=_in_doubt(values.get("IN_DOUBT", str(InDoubt.RESEND))),
@@ -320,12 +320,6 @@ def _secret(value: str, *, development: bool) -> str:
     return value
 
 
-def _one_line(name: str, value: str) -> str:
-    if re.search(r"[\x00-\x1f\x7f]", value) or len(value) > 200:
-        raise Misconfigured(f"{PREFIX}{name} must be one line of at most 200 characters.", field=name)
-    return value
-
-
 def _in_doubt(value: str) -> InDoubt:
     try:
         return InDoubt(value)
@@ -341,74 +335,6 @@ def _count(name: str, value: str, low: int, high: int) -> int:
     if not value.isdecimal() or not low <= int(value) <= high:
         raise Misconfigured(f"{PREFIX}{name} is a whole number from {low} to {high}.", field=name)
     return int(value)
-
-
-def _newsroom(values: Mapping[str, str]) -> Newsroom:
-    language = values.get("NEWSROOM_LANGUAGE", Newsroom().language)
-    if language not in LANGUAGES:
-        raise Misconfigured(f"{PREFIX}NEWSROOM_LANGUAGE is {' or '.join(LANGUAGES)}.", field="NEWSROOM_LANGUAGE")
-    return Newsroom(
-        name=_one_line("NEWSROOM", values.get("NEWSROOM", Newsroom().name)),
-        address=_one_line("NEWSROOM_ADDRESS", values.get("NEWSROOM_ADDRESS", "")),
-        language=language,
-        logo=_logo(values["NEWSROOM_LOGO"]) if values.get("NEWSROOM_LOGO") else None,
-        colours=_colours(values["NEWSROOM_COLOUR"]) if values.get("NEWSROOM_COLOUR") else None,
-    )
-
-
-#: Bytes that a logo may have: every page shows it.
-MAX_LOGO = 32_000
-
-
-def _logo(value: str) -> Path:
-    path = Path(value).expanduser()
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise Misconfigured(
-            f"{PREFIX}NEWSROOM_LOGO cannot be read: {error.strerror}.", field="NEWSROOM_LOGO"
-        ) from error
-    if path.suffix not in (".svg", ".png") or size > MAX_LOGO:
-        raise Misconfigured(
-            f"{PREFIX}NEWSROOM_LOGO is an .svg or .png file of at most {MAX_LOGO // 1000} KB.", field="NEWSROOM_LOGO"
-        )
-    return path
-
-
-#: The grounds that the newsroom's colour stands on and against, in light and in dark pages.
-GROUNDS = ("#ffffff", "#191c1f")
-LEAST_CONTRAST = 4.5
-
-
-def _colours(value: str) -> tuple[str, str]:
-    """One colour for light pages and one for dark ones, each readable there (WCAG 2.2, 1.4.3)."""
-    found = value.lower().split()
-    if len(found) != 2 or not all(re.fullmatch(r"#[0-9a-f]{6}", each) for each in found):
-        raise Misconfigured(
-            f"{PREFIX}NEWSROOM_COLOUR is two colours, for light and for dark pages: '#0a3d62 #8ec5ff'.",
-            field="NEWSROOM_COLOUR",
-        )
-    for colour, ground in zip(found, GROUNDS, strict=True):
-        if (ratio := contrast(colour, ground)) < LEAST_CONTRAST:
-            raise Misconfigured(
-                f"{PREFIX}NEWSROOM_COLOUR: {colour} on {ground} has a contrast of {ratio:.1f}; "
-                f"{LEAST_CONTRAST} is the least that people can read.",
-                remedy="Take a darker colour for light pages and a lighter one for dark pages.",
-                field="NEWSROOM_COLOUR",
-            )
-    return found[0], found[1]
-
-
-def contrast(one: str, other: str) -> float:
-    """The contrast of two colours, `#rrggbb` each, from 1 to 21 (WCAG 2.2, contrast ratio)."""
-    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _push_services(value: str) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ async def claimable(room: Newsroom) -> bool:
     async with room.database.transaction() as connection:
         await connection.raw.execute("SELECT pg_advisory_xact_lock(7214, 99)")  # as a worker that lives just now
         values = {"class": 7214, "worker": 99, "lease": 60, "suspect": 2, "alone": True, "urgency": max(Urgency)}
-        return await connection.one("claim_batch", **values) is not None
+        return await connection.one("claim_batch", channels=["email"], limits=[max(Urgency)], **values) is not None
 
 
 def adds_up(report: BlastReport) -> bool:
