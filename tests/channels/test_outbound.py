@@ -7,12 +7,13 @@ import gzip
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -397,6 +398,30 @@ async def test_a_certificate_is_checked_against_the_name_and_not_the_address(tmp
                 await client.post(device.endpoint)
 
     assert service.count == 1
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_service_on_the_internet_is_reached_by_its_name(
+    run: Callable[[Coroutine[Any, Any, None]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For this test loopback counts as the internet: the whole guarded way, with nothing trusted."""
+    loopback = ipaddress.IPv4Network("127.0.0.0/8")
+    monkeypatch.setattr(outbound, "_SPECIAL_V4", tuple(net for net in outbound._SPECIAL_V4 if net != loopback))
+    trust, certificate = authority(tmp_path, "push.example.test")
+    resolve = names(push_example_test=["127.0.0.1"])
+
+    async def reach() -> None:
+        async with (
+            a_push_service(tls=server_tls(certificate), name="push.example.test") as service,
+            Outbound(resolve=resolve, tls=trust) as client,
+        ):
+            device = service.device()
+            for _ in range(3):
+                assert (await client.post(device.endpoint, headers={"TTL": "1"}, data=b"x")).status == 201
+        assert device.received[0].headers["host"] == service.origin.removeprefix("https://")
+        assert service.connections == 1
+
+    run(reach())
 
 
 async def test_a_certificate_that_nobody_signed_is_not_trusted() -> None:
