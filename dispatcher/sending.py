@@ -113,7 +113,12 @@ class Sender:
         pushes = PushBacklog(self._poke.set, LOW_WATER)
         vapid = Vapid(database, settings.secret_key, f"mailto:{settings.mail_from.addr_spec}")
         push = WebPushChannel(
-            pushes, self._outbound, vapid.authorise, on_unavailable=self._no_relay, on_change=self._poke.set
+            pushes,
+            self._outbound,
+            vapid.authorise,
+            services=settings.push_services,
+            on_unavailable=self._no_relay,
+            on_change=self._poke.set,
         )
         self._outboxes = {
             ChannelName.EMAIL: Outbox(ChannelName.EMAIL, backlog, self._channel),
