@@ -18,7 +18,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import structlog
@@ -26,7 +26,10 @@ from limits import RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dispatcher.config import DEFAULT_BRAKE, Network
 from dispatcher.errors import Misconfigured
@@ -46,24 +49,12 @@ BRAKE_SEEN = 0.25
 #: Seconds that a request waits for the broker at most, and for which a silent one is then left alone.
 PATIENCE = 0.2
 LEFT_ALONE = 5.0
-#: Connections of one process.
+#: Connections of one process, and how many requests may wait for an answer on them.
 CONNECTIONS = 16
+MOST_WAITING = 200
 #: Keys that a process counts by itself at most; the oldest are forgotten first.
 MOST_KEYS = 100_000
 PREFIX = "dispatcher-limits"
-
-
-class _Counts(Protocol):
-    """Where something is counted."""
-
-    async def within(self, key: str, most: int, seconds: int) -> bool:
-        """Count one more under `key`, unless there were `most` within the last `seconds`: then False."""
-
-    async def first(self, key: str, seconds: int) -> bool:
-        """True the first time within `seconds`."""
-
-    async def seen(self, key: str) -> bool:
-        """Whether `first` was asked for `key`, and its seconds are not over."""
 
 
 class _Shared:
@@ -76,6 +67,7 @@ class _Shared:
             timeout=PATIENCE,
             socket_connect_timeout=PATIENCE,
             socket_timeout=PATIENCE,
+            retry=Retry(NoBackoff(), 0),
         )
         self._storage = RedisStorage(
             "redis://",
@@ -87,10 +79,9 @@ class _Shared:
         self._rough = SlidingWindowCounterRateLimiter(self._storage)
 
     async def within(self, key: str, most: int, seconds: int) -> bool:
-        # Exact by a list of times, where that is short; else by two counters.
-        if most <= CLIENT_ASKS:
-            return await self._exact.hit(RateLimitItemPerSecond(most, seconds), key)
-        return await self._rough.hit(RateLimitItemPerSecond(most, seconds), key)
+        """As in `_Here`: exact by a list of times where that is short, else by two counters."""
+        strategy = self._exact if most <= CLIENT_ASKS else self._rough
+        return await strategy.hit(RateLimitItemPerSecond(most, seconds), key)
 
     async def first(self, key: str, seconds: int) -> bool:
         return await self._storage.incr(key, seconds) == 1
@@ -109,27 +100,35 @@ class _Here:
         self._times: dict[str, deque[float]] = {}
         self._until: dict[str, float] = {}
 
-    async def within(self, key: str, most: int, seconds: int) -> bool:
+    def within(self, key: str, most: int, seconds: int) -> bool:
+        """Count one more under `key`, unless there were `most` within the last `seconds`: then False."""
         now = time.monotonic()
         times = self._times.pop(key, deque())
-        self._times[key] = times  # at the end: what is used least is forgotten first
+        self._times[key] = times  # at the end: whoever asks least is forgotten first
+        _forget_oldest(self._times)
         while times and times[0] <= now - seconds:
             times.popleft()
         if len(times) >= most:
             return False
         times.append(now)
-        _forget_oldest(self._times)
         return True
 
-    async def first(self, key: str, seconds: int) -> bool:
-        if await self.seen(key):
+    def take_back(self, key: str) -> None:
+        """Count the last one under `key` no more."""
+        if times := self._times.get(key):
+            times.pop()
+
+    def first(self, key: str, seconds: int) -> bool:
+        """True the first time within `seconds`."""
+        if self.seen(key):
             return False
         self._until.pop(key, None)
         self._until[key] = time.monotonic() + seconds
         _forget_oldest(self._until)
         return True
 
-    async def seen(self, key: str) -> bool:
+    def seen(self, key: str) -> bool:
+        """Whether `first` was asked for `key`, and its seconds are not over."""
         return self._until.get(key, 0.0) > time.monotonic()
 
 
@@ -139,7 +138,11 @@ def _forget_oldest(kept: dict[str, T]) -> None:
 
 
 class Limiter:
-    """The limits of one process, on its event loop. Never raises for a broker that is away, and never waits long."""
+    """The limits of one process, on its event loop. Never raises for a broker that is away, and never waits long.
+
+    Whatever is asked is counted here first. What this process alone would refuse is refused without asking the broker,
+    so that a flood does not become the broker's; and what it would not, goes by the broker while that answers.
+    """
 
     def __init__(self, broker_url: str, *, brake: int = DEFAULT_BRAKE) -> None:
         """`brake`: asks a minute, over all processes, beyond which work must be proven. Raises `Misconfigured`."""
@@ -148,63 +151,86 @@ class Limiter:
         self._brake = brake
         self._away = False
         self._try_at = 0.0
-        self._braked_seen = (False, -1.0)
+        self._heard_at = 0.0
+        self._silences = 0
+        self._waiting = 0
+        self._brake_seen = (False, -1.0)
 
     async def allow_client(self, address: str) -> bool:
         """Count an ask of one client, and say whether it is within its `CLIENT_ASKS` an hour.
 
         `address` is what `client_address` says. A network of IPv6 (/64) is one client: it has one line.
         """
-        return await self._count(lambda counts: counts.within(f"client/{_line(address)}", CLIENT_ASKS, HOUR))
+        return await self._within(f"client/{_line(address)}", CLIENT_ASKS, HOUR)
 
     async def count_ask(self) -> None:
         """Count an ask, of whomever, for the brake."""
-        if not await self._count(lambda counts: counts.within("asks", self._brake, 60)):
-            if await self._count(lambda counts: counts.first("brake", BRAKE_SECONDS)):
+        if not await self._within("asks", self._brake, 60):
+            here = self._here.first("brake", BRAKE_SECONDS)
+            everywhere = await self._ask(lambda shared: shared.first("brake", BRAKE_SECONDS)) if here else None
+            if everywhere or (here and everywhere is None):
                 log.warning("brake on", asks_a_minute=self._brake, seconds=BRAKE_SECONDS)
-            self._braked_seen = (True, time.monotonic())
+            self._brake_seen = (True, time.monotonic())
 
     async def braked(self) -> bool:
         """Whether forms want a proof of work just now."""
-        braked, seen_at = self._braked_seen
+        braked, seen_at = self._brake_seen
         if time.monotonic() - seen_at > BRAKE_SEEN:
-            braked = await self._count(lambda counts: counts.seen("brake"))
-            self._braked_seen = (braked, time.monotonic())
+            braked = self._here.seen("brake") or bool(await self._ask(lambda shared: shared.seen("brake")))
+            self._brake_seen = (braked, time.monotonic())
         return braked
 
     async def first_time(self, key: str, seconds: int) -> bool:
         """True for the first call with this key within `seconds`, in any process."""
-        return await self._count(lambda counts: counts.first(f"once/{key}", seconds))
+        key = f"once/{key}"
+        return self._here.first(key, seconds) and await self._ask(lambda each: each.first(key, seconds)) is not False
 
     async def close(self) -> None:
         """Give the connections up."""
         if self._shared is not None:
             await self._shared.close()
 
-    async def _count(self, ask: Callable[[_Counts], Awaitable[bool]]) -> bool:
-        """Ask the broker, or this process alone while the broker is away. One request at a time finds out if it is."""
-        if self._shared is not None and (not self._away or time.monotonic() >= self._try_at):
-            self._try_at = time.monotonic() + LEFT_ALONE
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    answer = await ask(self._shared)
-            except (RedisError, OSError, TimeoutError) as error:
-                self._lose(error)
-            else:
-                self._find()
-                return answer
-        return await ask(self._here)
+    async def _within(self, key: str, most: int, seconds: int) -> bool:
+        if not self._here.within(key, most, seconds):
+            return False
+        if await self._ask(lambda shared: shared.within(key, most, seconds)) is not False:
+            return True
+        self._here.take_back(key)
+        return False
 
-    def _lose(self, error: Exception) -> None:
+    async def _ask(self, question: Callable[[_Shared], Awaitable[bool]]) -> bool | None:
+        """What the broker says; None if it is away, or in a rush. One request at a time finds out if it is back."""
+        began = time.monotonic()
+        if self._shared is None or self._waiting >= MOST_WAITING or (self._away and began < self._try_at):
+            return None
+        if self._away:
+            self._try_at = began + LEFT_ALONE
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(PATIENCE):
+                answer = await question(self._shared)
+        except (RedisError, OSError, TimeoutError) as error:
+            if self._heard_at <= began:  # else it is our own rush that made this one wait
+                self._miss(error)
+            return None
+        finally:
+            self._waiting -= 1
+        self._heard_at = time.monotonic()
+        self._silences = 0
+        if self._away:
+            self._away = False
+            log.info("limits are shared by all processes again")
+        return answer
+
+    def _miss(self, error: Exception) -> None:
+        """The broker did not answer. A single silence may have been this process's own."""
+        self._silences += 1
+        if isinstance(error, TimeoutError | RedisTimeoutError) and self._silences < 2:
+            return
         if not self._away:
             log.warning("limits are counted in each process alone", reason=type(error).__name__)
         self._away = True
         self._try_at = time.monotonic() + LEFT_ALONE
-
-    def _find(self) -> None:
-        if self._away:
-            log.info("limits are shared by all processes again")
-        self._away = False
 
 
 def _redis_url(broker_url: str) -> str:
