@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from dispatcher import config
+from dispatcher import config, identity
 from dispatcher.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +59,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_setting_is_in_the_readme_and_every_setting_in_the_readme_is_read() -> None:
-    source = Path(config.__file__).read_text()
+    source = Path(config.__file__).read_text() + Path(identity.__file__).read_text()
     read = set(re.findall(r"(?:need|values\.get)\(\"([A-Z_]+)\"", source)) - {"INBOX_DIR"}
     shown = {name.removeprefix(config.PREFIX) for name in re.findall(r"DISPATCHER_[A-Z_]+", text_of("README.md"))}
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from dispatcher import config, logs
+from dispatcher import config, identity, logs
 from dispatcher.cli import app
 from dispatcher.cli.parts import worker_command
 from dispatcher.embedded.parts import COMMANDS
@@ -92,7 +92,7 @@ def test_compose_has_no_secret_of_its_own_and_listens_on_this_machine_alone(comp
 
 
 def test_compose_sets_only_settings_that_are_read(compose: dict[str, Any]) -> None:
-    source = Path(config.__file__).read_text() + Path(logs.__file__).read_text()
+    source = "".join(Path(each.__file__).read_text() for each in (config, identity, logs))
 
     for service in compose["services"].values():
         for key in service.get("environment", {}):
@@ -110,6 +110,13 @@ def test_compose_passes_on_every_setting_that_a_person_may_want_to_change(compos
         "MAIL_FROM",
         "NEWSROOM",
         "NEWSROOM_ADDRESS",
+        "NEWSROOM_LANGUAGE",
+        "NEWSROOM_LOGO",
+        "NEWSROOM_COLOUR",
+        "EMBED_ORIGINS",
+        "PUSH_SERVICES",
+        "TRUSTED_PROXIES",
+        "BRAKE",
         "ENV",
         "LOG",
         "LOG_LEVEL",
