@@ -17,8 +17,8 @@ import secrets
 import struct
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import structlog
@@ -154,6 +154,7 @@ class Limiter:
         self._heard_at = 0.0
         self._silences = 0
         self._waiting = 0
+        self._late: set[asyncio.Task[bool]] = set()
         self._brake_seen = (False, -1.0)
 
     async def allow_client(self, address: str) -> bool:
@@ -187,6 +188,7 @@ class Limiter:
 
     async def close(self) -> None:
         """Give the connections up."""
+        await asyncio.gather(*self._late, return_exceptions=True)
         if self._shared is not None:
             await self._shared.close()
 
@@ -198,7 +200,7 @@ class Limiter:
         self._here.take_back(key)
         return False
 
-    async def _ask(self, question: Callable[[_Shared], Awaitable[bool]]) -> bool | None:
+    async def _ask(self, question: Callable[[_Shared], Coroutine[Any, Any, bool]]) -> bool | None:
         """What the broker says; None if it is away, or in a rush. One request at a time finds out if it is back."""
         began = time.monotonic()
         if self._shared is None or self._waiting >= MOST_WAITING or (self._away and began < self._try_at):
@@ -207,8 +209,7 @@ class Limiter:
             self._try_at = began + LEFT_ALONE
         self._waiting += 1
         try:
-            async with asyncio.timeout(PATIENCE):
-                answer = await question(self._shared)
+            answer = await self._within_patience(question(self._shared))
         except (RedisError, OSError, TimeoutError) as error:
             if self._heard_at <= began:  # else it is our own rush that made this one wait
                 self._miss(error)
@@ -221,6 +222,25 @@ class Limiter:
             self._away = False
             log.info("limits are shared by all processes again")
         return answer
+
+    async def _within_patience(self, asking: Coroutine[Any, Any, bool]) -> bool:
+        """Wait so long and no longer. The client closes its connections politely, and may take its time over that."""
+        task = asyncio.create_task(asking)
+        try:
+            await asyncio.wait({task}, timeout=PATIENCE)
+        finally:
+            if not task.done():
+                self._late.add(task)
+                task.add_done_callback(self._forget)
+                task.cancel()
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+
+    def _forget(self, task: asyncio.Task[bool]) -> None:
+        self._late.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked has gone on without it
 
     def _miss(self, error: Exception) -> None:
         """The broker did not answer. A single silence may have been this process's own."""
