@@ -25,4 +25,6 @@ async def hindrance(here: Front, request: Request, sent: Sent, purpose: str) -> 
 def sender(here: Front, request: Request) -> str:
     """The address of whoever sent this; a trusted proxy says whom it speaks for."""
     peer = request.client.host if request.client else ""
-    return client_address(peer, request.headers.get("x-forwarded-for"), here.settings.trusted_proxies)
+    # Some proxies add a line of their own behind the client's: all lines are one list (RFC 9110 §5.3).
+    forwarded_for = ", ".join(request.headers.getlist("x-forwarded-for")) or None
+    return client_address(peer, forwarded_for, here.settings.trusted_proxies)
