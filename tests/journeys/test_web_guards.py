@@ -112,6 +112,40 @@ def test_looking_at_any_address_changes_nothing(full_site: Site) -> None:
     assert full_site.everything() | {"token": [(full_site.token,)]} == before
 
 
+#: Whoever posts there is somebody's mail program, and comes from anywhere (RFC 8058 §3.2).
+ONE_CLICK = "/u/{token}"
+
+
+def test_no_other_site_posts_anything_to_any_address(full_site: Site) -> None:
+    known = addresses(full_site)
+    found: list[BaseRoute] = [*routes(Assets(), has_inbox=True), *router.routes]
+    posts = {route.path for route in found if isinstance(route, Route) and "POST" in (route.methods or ())}
+    before = full_site.everything()
+    foreign = ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site", "Origin": "null"})
+    with full_site.browser() as evil:
+        for path in sorted(posts - {ONE_CLICK}):
+            # The API wants a token, which no browser sends by itself, and JSON.
+            refused = {401, 415} if path.startswith("/api/") else {403}
+            for headers in foreign:
+                for body in ({"data": {"do": "stop-all", "email": "a@mail.example"}}, {"json": {"do": "erase"}}):
+                    assert evil.post(known[path], headers=headers, **body).status_code in refused, path
+            text = evil.post(
+                known[path], content=b'{"email": "a"}', headers={"Content-Type": "text/plain", **foreign[0]}
+            )
+            assert text.status_code in refused, path
+
+    assert {"/s/{slug}/follow", "/lost", "/confirm/{token}", "/manage/{token}", "/push/follow", ONE_CLICK} <= posts
+    assert full_site.everything() == before
+
+
+def test_no_script_of_another_site_is_allowed_to_ask_anything(full_site: Site) -> None:
+    for path in addresses(full_site).values():
+        with full_site.browser(Origin="https://evil.example") as evil:
+            asked = evil.options(path, headers={"Access-Control-Request-Method": "POST"})
+            assert asked.status_code in (405, 404), path
+            assert not [name for name in (*asked.headers, *evil.get(path).headers) if name.startswith("access-control")]
+
+
 def test_every_answer_carries_strict_headers_and_no_cookie(full_site: Site) -> None:
     paths = [*addresses(full_site).values(), "/nothing", "/api/v1/nothing"]
     for path in paths:
@@ -171,6 +205,10 @@ def test_hostile_words_of_a_story_are_only_words_on_every_page(site: Site) -> No
     reader = site.add_reader(*(f"story-{number}" for number in range(len(HOSTILE))))
     pages = ["/", site.manage_path(reader), *(f"/s/story-{number}" for number in range(len(HOSTILE)))]
     pages += [site.leave_path(reader, f"story-{number}") for number in range(len(HOSTILE))]
+    pages += [f"/s/story-{number}/asked" for number in range(len(HOSTILE))]
+    pages += [f"/embed/story-{number}" for number in range(len(HOSTILE))]
+    for text in HOSTILE:
+        site.add_device(reader, name=text[:80])
     for path in pages:
         answer = site.get(path)
         dangers = Dangers()
