@@ -16,6 +16,10 @@ _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
 #: The addressing statuses (RFC 3463 §3.2) that speak of the sender and not of the recipient.
 _SENDER = ("7", "8")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+HIDDEN = "[address]"
+#: Relays like to repeat the address, also as part of a link. A match begins only where a word does, so that a long line
+#: takes no quadratic time.
+_ADDRESS = re.compile(r"(?<![^\s<>()\[\],;:])[^\s<>()\[\],;:]+(?:@|%40)[^\s<>()\[\],;:]*", re.IGNORECASE)
 
 
 def from_reply(code: int, text: bytes, relay: str) -> Outcome:
@@ -78,11 +82,13 @@ def _status(reply: str) -> tuple[str, str]:
 
 
 def words(reply: bytes) -> str:
-    """A relay's words as they may stand in a table, a log or a page."""
+    """A relay's words as they may stand in a table, a log or a page: with nobody's address in them."""
     return one_line(reply.decode("utf-8", "replace"))
 
 
 def one_line(text: str) -> str:
-    """One line, bounded, nothing unprintable."""
+    """One line, bounded, nothing unprintable, no address."""
     text = text.strip()
+    if "@" in text or "%40" in text:
+        text = _ADDRESS.sub(HIDDEN, text)
     return text[:LONGEST_REPLY] if text.isprintable() else _UNPRINTABLE.sub(" ", text).strip()[:LONGEST_REPLY]
