@@ -54,7 +54,7 @@ def test_a_breaking_mail_says_what_happened_where_from_and_how_to_leave() -> Non
             "ana@mail.example",
             "every update, since 8 March 2026",
             "Stop following this story",
-            "Manage all alerts",
+            "Manage my alerts",
             "8 Upper Market, 7040 Karsholm",
         ):
             assert words in part
