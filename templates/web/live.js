@@ -23,11 +23,11 @@ function offer(label) {
   button.type = "button";
   button.className = "button strong";
   button.textContent = label;
-  button.onclick = show;
+  button.onclick = showNews;
   if (!button.isConnected) fresh.append(button);
 }
 
-async function show() {
+async function showNews() {
   const before = Number(fresh.dataset.after);
   try {
     const answer = await fetch(location.pathname, { cache: "no-store" });
@@ -73,5 +73,12 @@ if (fresh) {
   // Whoever comes back to this page wants to know at once.
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) look().catch(() => {});
+  });
+}
+
+// A notification was opened, and this page is already here.
+if ("serviceWorker" in navigator) {
+  navigator.serviceWorker.addEventListener("message", ({ data }) => {
+    if (fresh && data && "look" in data) showNews();
   });
 }

@@ -132,7 +132,7 @@ async function here() {
   return found ? found.toJSON() : null;
 }
 
-function show(isOn) {
+function showOn(isOn) {
   document.getElementById("screen-on").hidden = isOn;
   document.getElementById("screen-about").hidden = isOn;
   document.getElementById("screen-is-on").hidden = !isOn;
@@ -157,14 +157,14 @@ async function doing(button, work) {
 async function switchOn() {
   const chosen = document.querySelector("#follow input[name=cadence]:checked");
   await follow(card.dataset.story, chosen ? chosen.value : "every");
-  show(true);
+  showOn(true);
   say("on");
 }
 
 async function switchOff() {
   const subscription = await here();
   if (subscription) await send("/push/stop", { story: card.dataset.story, subscription });
-  show(false);
+  showOn(false);
   say("off");
 }
 
@@ -174,7 +174,7 @@ async function showState() {
   if (!subscription) return;
   const state = await send("/push/state", { story: card.dataset.story, subscription });
   if (state.manage && !card.dataset.manage) keepOwnPage(state.manage);
-  show(state.on);
+  showOn(state.on);
   await keepForWorker(subscription);
 }
 

@@ -31,6 +31,7 @@ function read(data) {
 
 // An address of this site as a whole, or nothing: no push may lead anywhere else.
 function ours(address) {
+  if (typeof address !== "string" || !address) return "";
   try {
     const found = new URL(address, self.location.origin);
     return found.origin === self.location.origin ? found.href : "";

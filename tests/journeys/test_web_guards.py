@@ -127,8 +127,9 @@ def test_no_other_site_posts_anything_to_any_address(full_site: Site) -> None:
             # The API wants a token, which no browser sends by itself, and JSON.
             refused = {401, 415} if path.startswith("/api/") else {403}
             for headers in foreign:
-                for body in ({"data": {"do": "stop-all", "email": "a@mail.example"}}, {"json": {"do": "erase"}}):
-                    assert evil.post(known[path], headers=headers, **body).status_code in refused, path
+                form = evil.post(known[path], data={"do": "stop-all", "email": "a@mail.example"}, headers=headers)
+                json = evil.post(known[path], json={"do": "erase"}, headers=headers)
+                assert {form.status_code, json.status_code} <= refused, path
             text = evil.post(
                 known[path], content=b'{"email": "a"}', headers={"Content-Type": "text/plain", **foreign[0]}
             )
