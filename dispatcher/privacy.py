@@ -56,6 +56,7 @@ async def _erase_address(tx: db.Connection, hashed: bytes) -> bool:
 
 
 async def _erase_reader(tx: db.Connection, subscriber_id: int) -> None:
+    await tx.execute("hold_to_erase", subscriber_id=subscriber_id)
     await tx.execute("erase_replies", subscriber_id=subscriber_id)
     await tx.execute("erase_devices", subscriber_id=subscriber_id)
     await tx.execute("erase_subscriptions", subscriber_id=subscriber_id)

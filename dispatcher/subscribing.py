@@ -90,6 +90,7 @@ async def leave(database: db.Database, story_id: int, subscriber_id: int) -> Non
     """End one subscription, or all of them for `ALL_STORIES`. What has ended, or never was, is left as it is."""
     async with database.transaction() as tx:
         if story_id == ALL_STORIES:
+            await tx.execute("lock_readers", ids=[subscriber_id])
             await tx.execute("end_all_subscriptions", subscriber_id=subscriber_id)
         else:
             await tx.execute("end_subscription", story_id=story_id, subscriber_id=subscriber_id)
@@ -234,6 +235,7 @@ async def remove_device(database: db.Database, subscriber_id: int, device_id: in
     A reader without an address who has no browser left follows nothing any more.
     """
     async with database.transaction() as tx:
+        await tx.execute("lock_readers", ids=[subscriber_id])
         if await tx.execute("remove_device", subscriber_id=subscriber_id, device_id=device_id):
             await tx.execute("end_unreachable", subscriber_id=subscriber_id)
 

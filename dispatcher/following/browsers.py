@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatcher import db
 from dispatcher.errors import Conflict, NotFound
 from dispatcher.following.answering import WEBPUSH
 from dispatcher.following.asking import check_language, known_slug, open_story, usable_timezone
-from dispatcher.following.joining import join
+from dispatcher.following.joining import hold_readers, join
 from dispatcher.model import Cadence
 from dispatcher.texts import one_line
 
@@ -32,7 +33,7 @@ class NewDevice:
 
     @property
     def endpoint_hash(self) -> bytes:
-        return hashlib.sha256(self.endpoint.encode()).digest()
+        return _endpoint_hash(self.endpoint)
 
 
 async def follow_in_browser(
@@ -55,21 +56,16 @@ async def follow_in_browser(
     language, zone = check_language(locale), usable_timezone(timezone)
     async with database.transaction() as tx:
         story = open_story(await tx.one("find_following_story", slug=known_slug(slug)), slug)
-        await tx.execute("lock_hashes", hashes=[device.endpoint_hash])
-        if subscriber_id is not None:
-            await _check_reader(tx, subscriber_id)
-        reader_id = await _known_browser(tx, device, subscriber_id)
-        if reader_id is None:
-            reader_id = subscriber_id
-            if reader_id is None:
-                reader_id = await tx.value("create_browser_reader", locale=language, timezone=zone)
-            await _add(tx, device, reader_id, name)
+        [known], readers = await _hold(tx, [device.endpoint_hash], subscriber_id)
+        if subscriber_id is not None and subscriber_id not in readers:
+            raise NotFound("There is no such reader any more.", field="subscriber")
+        if known is not None:
+            reader_id = await _take(tx, device, known, readers, subscriber_id)
+        else:
+            reader_id = subscriber_id or await tx.value("create_browser_reader", locale=language, timezone=zone)
+            await tx.execute("insert_device", subscriber_id=reader_id, name=name, **_values(device))
         await tx.execute(
-            "follow_as_wished",
-            story_id=story.id,
-            subscriber_id=reader_id,
-            cadence=str(cadence),
-            channels=[WEBPUSH],
+            "follow_as_wished", story_id=story.id, subscriber_id=reader_id, cadence=str(cadence), channels=[WEBPUSH]
         )
     return reader_id
 
@@ -79,9 +75,8 @@ async def browser_reader(database: db.Database, endpoint: str, auth_secret: byte
 
     Good for saying what this browser follows. It does not stand for a manage link: a browser may be shared.
     """
-    endpoint_hash = hashlib.sha256(endpoint.encode(errors="surrogatepass")).digest()
     async with database.connection() as connection:
-        row = await connection.one("find_device", endpoint_hash=endpoint_hash)
+        row = await connection.one("find_device", endpoint_hash=_endpoint_hash(endpoint))
     secret = bytes(SECRET_SIZE) if row is None else row["auth_secret"]
     is_it = hmac.compare_digest(secret, auth_secret)
     return row["subscriber_id"] if is_it and row is not None else None
@@ -93,36 +88,43 @@ async def renew_device(database: db.Database, old_endpoint: str, old_auth_secret
     May be called again. Raises `NotFound` if no browser has the old endpoint and secret, nor the new one with its keys,
     and `Conflict` if the new endpoint is known with other keys.
     """
-    old = NewDevice(endpoint=old_endpoint, public_key=b"", auth_secret=old_auth_secret)
     async with database.transaction() as tx:
-        await tx.execute("lock_hashes", hashes=sorted({old.endpoint_hash, device.endpoint_hash}))
-        before = await tx.one("lock_device", endpoint_hash=old.endpoint_hash)
+        [before, after], readers = await _hold(tx, [_endpoint_hash(old_endpoint), device.endpoint_hash])
         if before is None or not hmac.compare_digest(before["auth_secret"], old_auth_secret):
-            reader_id = await _known_browser(tx, device, None)
-            if reader_id is None:
+            if after is None:
                 raise NotFound("This browser is not known.", remedy="Follow the story again in this browser.")
-            return reader_id
-        if before["id"] != (await tx.one("lock_device", endpoint_hash=device.endpoint_hash) or before)["id"]:
-            # The page was quicker: the browser stands here twice.
-            reader_id = await _known_browser(tx, device, before["subscriber_id"])
-            await tx.execute("drop_device", device_id=before["id"])
-        else:
-            reader_id = before["subscriber_id"]
+            return await _take(tx, device, after, readers)
+        reader_id: int = before["subscriber_id"]
+        if after is None or after["id"] == before["id"]:
             await tx.execute("renew_device", device_id=before["id"], **_values(device))
-    assert reader_id is not None  # noqa: S101  # both rows are held
+        else:
+            # The page was quicker: the browser stands here twice.
+            await _take(tx, device, after, readers, reader_id)
+            await tx.execute("drop_device", device_id=before["id"])
     return reader_id
 
 
-async def _check_reader(tx: db.Connection, subscriber_id: int) -> None:
-    if await tx.one("reader_exists", subscriber_id=subscriber_id) is None:
-        raise NotFound("There is no such reader any more.", field="subscriber")
+async def _hold(
+    tx: db.Connection, endpoint_hashes: Sequence[bytes], joins: int | None = None
+) -> tuple[list[db.Row | None], dict[int, bool]]:
+    """Hold browsers, their readers, and the reader that one joins; None for a browser that is not known.
+
+    The readers come back with whether they are without an address.
+    """
+    await tx.execute("lock_hashes", hashes=sorted(set(endpoint_hashes)))
+    while True:
+        seen = [await tx.one("find_device", endpoint_hash=each) for each in endpoint_hashes]
+        readers = await hold_readers(tx, [joins, *(row["subscriber_id"] for row in seen if row is not None)])
+        rows = [await tx.one("lock_device", endpoint_hash=each) for each in endpoint_hashes]
+        if all(row is None or row["subscriber_id"] in readers for row in rows):
+            return rows, readers
+        # One was moved by whoever held its reader before us.
 
 
-async def _known_browser(tx: db.Connection, device: NewDevice, joins: int | None) -> int | None:
-    """The reader of a browser that is known, after it has joined `joins`; None if it is new. Raises `Conflict`."""
-    row = await tx.one("lock_device", endpoint_hash=device.endpoint_hash)
-    if row is None:
-        return None
+async def _take(
+    tx: db.Connection, device: NewDevice, row: db.Row, readers: dict[int, bool], joins: int | None = None
+) -> int:
+    """The reader of a browser that is known and held, after it has joined `joins`. Raises `Conflict`."""
     same = hmac.compare_digest(row["auth_secret"], device.auth_secret)
     if not same or row["public_key"] != device.public_key:
         raise Conflict(
@@ -133,15 +135,15 @@ async def _known_browser(tx: db.Connection, device: NewDevice, joins: int | None
     reader_id: int = row["subscriber_id"]
     if joins is None or joins == reader_id:
         return reader_id
-    if row["is_alone"]:
+    if readers[reader_id]:
         await join(tx, reader_id, joins)
     else:
         await tx.execute("move_device", device_id=row["id"], subscriber_id=joins)
     return joins
 
 
-async def _add(tx: db.Connection, device: NewDevice, reader_id: int, name: str) -> None:
-    await tx.execute("insert_device", subscriber_id=reader_id, name=name, **_values(device))
+def _endpoint_hash(endpoint: str) -> bytes:
+    return hashlib.sha256(endpoint.encode(errors="surrogatepass")).digest()
 
 
 def _values(device: NewDevice) -> dict[str, object]:

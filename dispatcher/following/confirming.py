@@ -9,7 +9,7 @@ from dispatcher import db, stories
 from dispatcher.errors import NotFound
 from dispatcher.following.answering import EMAIL, WEBPUSH, notice
 from dispatcher.following.asking import open_story
-from dispatcher.following.joining import join
+from dispatcher.following.joining import hold_readers, join
 from dispatcher.model import Cadence, NoticeKind, Story
 from dispatcher.tokens import ConfirmTokens, confirm_token_hash
 
@@ -79,6 +79,7 @@ async def confirm(database: db.Database, secret_key: str, token: str) -> Confirm
         if await tx.value("find_suppression", address_hash=row["address_hash"]):
             raise BadConfirmLink
         subscriber_id = await _reader(tx, row)
+        await hold_readers(tx, (subscriber_id, row["device_subscriber_id"]))
         joined = await join(tx, row["device_subscriber_id"], subscriber_id)
         await tx.execute(
             "follow_as_wished",

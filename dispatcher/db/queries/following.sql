@@ -172,19 +172,19 @@ DELETE FROM subscribers r WHERE r.id = %(subscriber_id)s AND r.email IS NULL
 SELECT s.*, n.slug AS successor, n.headline AS successor_headline
 FROM stories s LEFT JOIN stories n ON n.id = s.successor_id WHERE s.slug = %(slug)s;
 
+-- name: lock_readers
+-- Until the transaction ends, be the only one that moves these readers' browsers. In the order of their numbers, and
+-- before their browsers, so that nobody waits in a ring.
+SELECT id, email IS NULL AS is_alone FROM subscribers
+WHERE id = ANY (%(ids)s::bigint[]) ORDER BY id FOR NO KEY UPDATE;
+
 -- name: lock_device
 -- A browser by its endpoint, held until the transaction ends.
-SELECT d.id, d.subscriber_id, d.public_key, d.auth_secret, r.email IS NULL AS is_alone
-FROM devices d JOIN subscribers r ON r.id = d.subscriber_id
-WHERE d.endpoint_hash = %(endpoint_hash)s FOR UPDATE OF d;
+SELECT id, subscriber_id, public_key, auth_secret FROM devices WHERE endpoint_hash = %(endpoint_hash)s FOR UPDATE;
 
 -- name: find_device
 -- Whose browser an endpoint is, with the secret that only this browser has.
 SELECT subscriber_id, auth_secret FROM devices WHERE endpoint_hash = %(endpoint_hash)s;
-
--- name: reader_exists
--- Whether there is such a reader; held, so that they are not erased meanwhile.
-SELECT id FROM subscribers WHERE id = %(subscriber_id)s FOR KEY SHARE;
 
 -- name: create_browser_reader
 -- A reader without an address.

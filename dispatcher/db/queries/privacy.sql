@@ -6,6 +6,10 @@ SELECT address_hash FROM subscribers WHERE id = %(subscriber_id)s;
 -- A reader by the hash of their address.
 SELECT id, email FROM subscribers WHERE address_hash = %(address_hash)s;
 
+-- name: hold_to_erase
+-- Let nobody move this reader's browsers meanwhile; before those, as everybody takes them.
+SELECT id FROM subscribers WHERE id = %(subscriber_id)s FOR UPDATE;
+
 -- name: erase_asks
 -- What an address asked for is not answered any more. First of all: whoever has taken one holds its row before the lock.
 DELETE FROM asks WHERE address_hash = %(address_hash)s;
@@ -46,7 +50,7 @@ UPDATE incidents SET text = regexp_replace(text, '\S+@\S+', '[address]', 'g')
 WHERE strpos(lower(text), lower(%(email)s)) > 0;
 
 -- name: erase_devices
--- The browsers of a reader; each before its reader, as whoever decides about a browser takes them.
+-- The browsers of a reader.
 DELETE FROM devices WHERE subscriber_id = %(subscriber_id)s;
 
 -- name: erase_subscriptions
