@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 from dispatcher import db
 from dispatcher.errors import Conflict, NotFound
@@ -52,10 +52,11 @@ async def follow_in_browser(
     itself. Raises `NotFound` for story and reader, `StoryEnded`, `Invalid` for name or language, and `Conflict` if the
     endpoint is known with other keys: then whoever asks is not that browser.
     """
-    name = one_line("name", device.name, longest=MAX_NAME, required=False)
-    language, zone = check_language(locale), usable_timezone(timezone)
-    async with database.transaction() as tx:
-        story = open_story(await tx.one("find_following_story", slug=known_slug(slug)), slug)
+    device = replace(device, name=one_line("name", device.name, longest=MAX_NAME, required=False))
+    slug, language, zone = known_slug(slug), check_language(locale), usable_timezone(timezone)
+
+    async def follow(tx: db.Connection) -> int:
+        story = open_story(await tx.one("find_following_story", slug=slug), slug)
         [known], readers = await _hold(tx, [device.endpoint_hash], subscriber_id)
         if subscriber_id is not None and subscriber_id not in readers:
             raise NotFound("There is no such reader any more.", field="subscriber")
@@ -63,11 +64,13 @@ async def follow_in_browser(
             reader_id = await _take(tx, device, known, readers, subscriber_id)
         else:
             reader_id = subscriber_id or await tx.value("create_browser_reader", locale=language, timezone=zone)
-            await tx.execute("insert_device", subscriber_id=reader_id, name=name, **_values(device))
+            await tx.execute("insert_device", subscriber_id=reader_id, name=device.name, **_values(device))
         await tx.execute(
             "follow_as_wished", story_id=story.id, subscriber_id=reader_id, cadence=str(cadence), channels=[WEBPUSH]
         )
-    return reader_id
+        return reader_id
+
+    return await _once_it_stands_still(database, follow)
 
 
 async def browser_reader(database: db.Database, endpoint: str, auth_secret: bytes) -> int | None:
@@ -88,7 +91,8 @@ async def renew_device(database: db.Database, old_endpoint: str, old_auth_secret
     May be called again. Raises `NotFound` if no browser has the old endpoint and secret, nor the new one with its keys,
     and `Conflict` if the new endpoint is known with other keys.
     """
-    async with database.transaction() as tx:
+
+    async def renew(tx: db.Connection) -> int:
         [before, after], readers = await _hold(tx, [_endpoint_hash(old_endpoint), device.endpoint_hash])
         if before is None or not hmac.compare_digest(before["auth_secret"], old_auth_secret):
             if after is None:
@@ -101,7 +105,23 @@ async def renew_device(database: db.Database, old_endpoint: str, old_auth_secret
             # The page was quicker: the browser stands here twice.
             await _take(tx, device, after, readers, reader_id)
             await tx.execute("drop_device", device_id=before["id"])
-    return reader_id
+        return reader_id
+
+    return await _once_it_stands_still(database, renew)
+
+
+class _Moved(Exception):
+    """A browser became another reader's before its reader was held."""
+
+
+async def _once_it_stands_still(database: db.Database, act: Callable[[db.Connection], Awaitable[int]]) -> int:
+    """Do something with a browser in one transaction; from the beginning, and holding nothing, if it was moved."""
+    while True:
+        try:
+            async with database.transaction() as tx:
+                return await act(tx)
+        except _Moved:
+            continue
 
 
 async def _hold(
@@ -109,16 +129,16 @@ async def _hold(
 ) -> tuple[list[db.Row | None], dict[int, bool]]:
     """Hold browsers, their readers, and the reader that one joins; None for a browser that is not known.
 
-    The readers come back with whether they are without an address.
+    The readers come back with whether they are without an address. Raises `_Moved`.
     """
     await tx.execute("lock_hashes", hashes=sorted(set(endpoint_hashes)))
-    while True:
-        seen = [await tx.one("find_device", endpoint_hash=each) for each in endpoint_hashes]
-        readers = await hold_readers(tx, [joins, *(row["subscriber_id"] for row in seen if row is not None)])
-        rows = [await tx.one("lock_device", endpoint_hash=each) for each in endpoint_hashes]
-        if all(row is None or row["subscriber_id"] in readers for row in rows):
-            return rows, readers
-        # One was moved by whoever held its reader before us.
+    seen = [await tx.one("find_device", endpoint_hash=each) for each in endpoint_hashes]
+    readers = await hold_readers(tx, [joins, *(row["subscriber_id"] for row in seen if row is not None)])
+    rows = [await tx.one("find_device", endpoint_hash=each) for each in endpoint_hashes]
+    # Whoever moves a browser holds its reader: from here on, those that are held stand still.
+    if any(row is not None and row["subscriber_id"] not in readers for row in rows):
+        raise _Moved
+    return rows, readers
 
 
 async def _take(

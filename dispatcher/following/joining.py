@@ -1,7 +1,7 @@
 """A browser that followed by itself becomes one of a reader's.
 
-Whoever moves a browser holds, in this order, the hashes of the addresses and endpoints that it is about, the readers,
-and the browsers. So two of them wait for each other, and never in a ring.
+Whoever moves a browser holds, in this order, the hashes of the addresses and endpoints that it is about, and then the
+readers by their numbers. So two of them wait for each other, and never in a ring.
 """
 
 from __future__ import annotations

@@ -178,13 +178,9 @@ FROM stories s LEFT JOIN stories n ON n.id = s.successor_id WHERE s.slug = %(slu
 SELECT id, email IS NULL AS is_alone FROM subscribers
 WHERE id = ANY (%(ids)s::bigint[]) ORDER BY id FOR NO KEY UPDATE;
 
--- name: lock_device
--- A browser by its endpoint, held until the transaction ends.
-SELECT id, subscriber_id, public_key, auth_secret FROM devices WHERE endpoint_hash = %(endpoint_hash)s FOR UPDATE;
-
 -- name: find_device
--- Whose browser an endpoint is, with the secret that only this browser has.
-SELECT subscriber_id, auth_secret FROM devices WHERE endpoint_hash = %(endpoint_hash)s;
+-- A browser by its endpoint, with the secret that only this browser has.
+SELECT id, subscriber_id, public_key, auth_secret FROM devices WHERE endpoint_hash = %(endpoint_hash)s;
 
 -- name: create_browser_reader
 -- A reader without an address.
