@@ -24,10 +24,13 @@ from pathlib import Path
 from tests.benchmarks.audiences import readers
 from tests.benchmarks.distance import distance
 from tests.benchmarks.figures import Report
+from tests.benchmarks.following import following
 from tests.benchmarks.latency import latency, overtaking
+from tests.benchmarks.pages import pages
 from tests.benchmarks.plan import Found, Plan
 from tests.benchmarks.plot import svg
 from tests.benchmarks.programs import ROOT, found
+from tests.benchmarks.pushing import pushes
 from tests.benchmarks.table import filled, for_documents, for_terminal
 from tests.benchmarks.throughput import processes, throughput
 
@@ -38,6 +41,9 @@ PARTS: dict[str, Callable[[Plan], Found]] = {
     "overtaking": overtaking,
     "distance": distance,
     "processes": processes,
+    "pushes": pushes,
+    "following": following,
+    "pages": pages,
 }
 DOCUMENT = ROOT / "docs" / "performance.md"
 
@@ -46,7 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="few mails, one run, no audience of a million")
+    parser.add_argument("--quick", action="store_true", help="few messages, one run, no audience of a million")
     parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--runs", type=int, help="runs of each figure (3, or 1 with --quick)")
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/performance.md")

@@ -17,8 +17,12 @@ class Aim(StrEnum):
 
     RATIO_AT_LEAST = "× at least"
     RATIO_AT_MOST = "× at most"
+    AT_LEAST = "at least"
     AT_MOST = "at most"
     MORE_AT_MOST = "more at most"  #: than the rival's, in the figure's own unit
+
+
+_AT_LEAST = (Aim.RATIO_AT_LEAST, Aim.AT_LEAST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,7 @@ class Figure:
         """What the target is set for."""
         if self.aim in (Aim.RATIO_AT_LEAST, Aim.RATIO_AT_MOST):
             return self.ratio
-        if self.aim is Aim.AT_MOST:
+        if self.aim in (Aim.AT_LEAST, Aim.AT_MOST):
             return self.value
         if self.aim is Aim.MORE_AT_MOST and self.theirs:
             return statistics.median(ours - theirs for ours, theirs in zip(self.ours, self.theirs, strict=True))
@@ -66,7 +70,7 @@ class Figure:
         """Whether the target is reached; None where there is none."""
         if self.target is None or self.measure is None:
             return None
-        return self.measure >= self.target if self.aim is Aim.RATIO_AT_LEAST else self.measure <= self.target
+        return self.measure >= self.target if self.aim in _AT_LEAST else self.measure <= self.target
 
     @property
     def verdict(self) -> str:
@@ -75,7 +79,7 @@ class Figure:
             return ""
         if self.reached:
             return "reached"
-        if self.aim is Aim.RATIO_AT_LEAST:
+        if self.aim in _AT_LEAST:
             return f"{(1 - self.measure / self.target) * 100:.0f} % short"
         return f"{(self.measure / self.target - 1) * 100:.0f} % over"
 
@@ -89,7 +93,7 @@ class Figure:
         if self.aim is Aim.RATIO_AT_MOST:
             return f"≤ {self.target:g} ×"
         more = "+ " if self.aim is Aim.MORE_AT_MOST else ""
-        return f"≤ {more}{readable(self.target)} {self.unit}"
+        return f"{'≥' if self.aim is Aim.AT_LEAST else '≤'} {more}{readable(self.target)} {self.unit}"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from dispatcher import benchmarking, config, db
+from dispatcher.config import Settings
 from dispatcher.embedded.box import Box
 from dispatcher.nudges import Bell
 from tests.benchmarks.programs import ROOT, plain_env
@@ -41,35 +42,50 @@ def bench(port: int, messages: int, *, size_kb: int, lanes: int = LANES, process
 
 
 class Installation:
-    """A box that runs, as `dispatcher up` runs it but for the pages, and a way to send blasts through it."""
+    """A box that runs, as `dispatcher up` runs it, and a way to send blasts through it."""
 
     def __init__(self, box: Box, workers: int) -> None:
         self._box = box
         self._workers = workers
 
+        self.settings: Settings = config.load(box.env)
+        self.url = box.url  #: where the pages are, if there are any
+        self.port = box.port
+
+    def used(self) -> list[benchmarking.Use]:
+        """What its processes have used so far."""
+        return benchmarking.uses_of(self._box.pids())
+
     @asynccontextmanager
     async def bench(self) -> AsyncIterator[benchmarking.Bench]:
         """The benchmark, once all workers are up."""
-        settings = config.load(self._box.env)
-        async with db.Database(settings.database_url, size=4) as database:
-            bench = benchmarking.Bench(
-                settings, database, Bell(settings.broker_url), lambda: benchmarking.uses_of(self._box.pids())
-            )
+        async with db.Database(self.settings.database_url, size=4) as database:
+            bench = benchmarking.Bench(self.settings, database, Bell(self.settings.broker_url), self.used)
             await bench.workers_up(self._workers)
             yield bench
 
 
 @contextmanager
-def installation(port: int, *, lanes: int = 10, processes: int = PROCESSES) -> Iterator[Installation]:
-    """An installation whose relay listens on `port`: workers, one more that is reserved for breaking news, beat."""
+def installation(
+    port: int,
+    *,
+    lanes: int = 10,
+    processes: int = PROCESSES,
+    web: bool = False,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Installation]:
+    """An installation whose relay listens on `port`: workers, one more that is reserved for breaking news, beat.
+
+    With `web` it serves its pages too. `settings`: more of them, by their short names.
+    """
     with service_directory() as directory:
         os.chmod(directory, 0o755)  # noqa: PTH101  # as above
-        env = plain_env({"DISPATCHER_SMTP_URL": f"smtp://127.0.0.1:{port}?lanes={lanes}"})
+        given = config.as_env({"SMTP_URL": f"smtp://127.0.0.1:{port}?lanes={lanes}", **(settings or {})})
         with Box(
             directory / "box",
-            web=False,
+            web=web,
             concurrency=processes,
-            env=env,
+            env=plain_env(given),
             extra_env={"DISPATCHER_LOG_LEVEL": "warning"},
             log=_quiet,
         ) as box:

@@ -87,6 +87,7 @@ def _panels(report: Report) -> Iterator[tuple[str, str, list[Group]]]:
         "throughput": ("Mails a second", "longer is better; each size has its own scale"),
         "distance": ("Mails a second to a relay far away", "10 lanes; longer is better"),
         "processes": ("Mails a second by worker processes", "20 KB; longer is better"),
+        "pushes": ("Web pushes a second", "encrypted and recorded; longer is better"),
         "overtaking": ("Breaking news during a bulk blast", "last acceptance; shorter is better"),
     }
     for part, (title, explanation) in beside.items():

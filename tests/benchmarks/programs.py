@@ -38,14 +38,29 @@ class Sink:
 @contextmanager
 def own_sink(processes: int = 1) -> Iterator[Sink]:
     """The suite's own sink, on a free port."""
-    with running("tests.benchmarks.sink", "--processes", str(processes)) as told:
-        path = Path(told["counts"])
-        counts = Counts(path, processes)
-        path.unlink()  # both have it open; so nothing is left behind, however they end
-        try:
-            yield Sink("own sink", told["port"], counts)
-        finally:
-            counts.close()
+    with (
+        running("tests.benchmarks.sink", "--processes", str(processes)) as told,
+        _counted(told, processes) as counts,
+    ):
+        yield Sink("own sink", told["port"], counts)
+
+
+@contextmanager
+def push_sink() -> Iterator[Sink]:
+    """The suite's own push service, on a free port."""
+    with running("tests.benchmarks.push_sink") as told, _counted(told, 1) as counts:
+        yield Sink("own push service", told["port"], counts)
+
+
+@contextmanager
+def _counted(told: Mapping[str, Any], processes: int) -> Iterator[Counts]:
+    path = Path(told["counts"])
+    counts = Counts(path, processes)
+    path.unlink()  # both have it open; so nothing is left behind, however they end
+    try:
+        yield counts
+    finally:
+        counts.close()
 
 
 @contextmanager

@@ -162,19 +162,28 @@ def listener(port: int) -> socket.socket:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--processes", type=int, default=1)
-    arguments = parser.parse_args()
+    buffer = bytearray(BUFFER)
+    run(lambda count: lambda: Session(buffer, count), processes=parser.parse_args().processes)
+
+
+def run(sessions: Callable[[Callable[[], None]], Callable[[], asyncio.BaseProtocol]], *, processes: int = 1) -> None:
+    """Take whatever comes with so many processes, until SIGTERM or SIGINT; print port and counts when it may come.
+
+    `sessions` is called once in each process with what counts one message, and gives what makes the protocol of one
+    connection.
+    """
     die_with_parent()
     sockets = [listener(0)]
     port = int(sockets[0].getsockname()[1])
-    sockets += [listener(port) for _ in range(1, arguments.processes)]
+    sockets += [listener(port) for _ in range(1, processes)]
     handle, name = tempfile.mkstemp(prefix="dispatcher-sink-")
     os.close(handle)
-    counts = Counts(Path(name), arguments.processes)
+    counts = Counts(Path(name), processes)
     for each in sockets:
         each.listen(BACKLOG)
     parent = os.getpid()
     mine = 0
-    for number in range(1, arguments.processes):
+    for number in range(1, processes):
         if os.fork() == 0:
             die_with_parent(parent)
             mine = number
@@ -182,21 +191,20 @@ def main() -> None:
     if not mine:
         print(json.dumps({"port": port, "counts": name}), flush=True)
     try:
-        uvloop.run(serve(sockets[mine], counts.counter(mine)))
+        uvloop.run(serve(sockets[mine], sessions(counts.counter(mine))))
     finally:
         if not mine:
             Path(name).unlink(missing_ok=True)
     sys.exit(0)
 
 
-async def serve(sock: socket.socket, count: Callable[[], None]) -> None:
+async def serve(sock: socket.socket, session: Callable[[], asyncio.BaseProtocol]) -> None:
     """Take everything that comes, until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, ended.set)
-    buffer = bytearray(BUFFER)
-    server = await loop.create_server(lambda: Session(buffer, count), sock=sock)
+    server = await loop.create_server(session, sock=sock)
     await ended.wait()
     server.close()
 

@@ -15,6 +15,9 @@ TITLES = {
     "overtaking": "Breaking news during a bulk blast",
     "distance": "A relay that is far away, 10 lanes",
     "processes": "Worker processes, 20 KB",
+    "pushes": "Web pushes: encrypted, two worker processes, a push service on the same machine",
+    "following": "Following a story: the form posted while the whole installation runs",
+    "pages": "The page of a story",
 }
 
 
