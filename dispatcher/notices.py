@@ -32,6 +32,9 @@ log = structlog.get_logger()
 #: Notices that one process claims at once, and has on their way at most.
 AT_ONCE = 100
 MOST = 200
+#: A mail on which so many workers have died is claimed only by a worker that has no other on its way: should this one
+#: die too, it is clear of what.
+SUSPECT = 2
 #: Seconds before a notice is tried again that failed for a reason of ours.
 ERROR_PAUSE = 15.0
 #: Seconds at least before one is claimed again that came back: whatever was in its way is seldom gone at once.
@@ -64,6 +67,8 @@ class Notice:
         self.suppressed_because: str | None = row["suppressed_because"]
         self.withdrawn: bool = row["withdrawn"]
         self.token: int = row["lease_token"]
+        self.is_suspect: bool = row["claims"] > SUSPECT  #: workers have died on it before
+        self.is_called_back = False  #: its reader may have gone since it was claimed: look again
         self.deadline = deadline  #: on the monotonic clock: not begun after it
         self.expires_at = time.monotonic() + row["expires_in"]
 
@@ -194,7 +199,12 @@ class Notices:
 
     def is_stopped(self, notice: Notice) -> bool:
         """True if this notice may not be begun any more."""
-        return self._stopping or time.monotonic() >= min(notice.deadline, notice.expires_at)
+        return self._stopping or notice.is_called_back or time.monotonic() >= min(notice.deadline, notice.expires_at)
+
+    def left(self, subscriber_id: int) -> None:
+        """This reader may have gone, or paused: what waits for them here is looked at again before it is begun."""
+        for notice in self._held.values():
+            notice.is_called_back = notice.is_called_back or notice.subscriber_id == subscriber_id
 
     def give_back(self, notice: Notice, pause: float) -> None:
         """It was never offered to a relay."""
@@ -236,11 +246,11 @@ class Notices:
     async def _claim(self) -> bool:
         """Claim some and start them. False if there is nothing to do until the next poke."""
         worker = self._worker()
-        if worker is None or len(self._held) >= MOST:
+        if worker is None or len(self._held) >= MOST or any(notice.is_suspect for notice in self._held.values()):
             return False
         claimed_at = time.monotonic()
         async with self._database.connection() as connection:
-            rows = await connection.all("claim_notices", worker=worker, lease=LEASE, most=AT_ONCE, **{"class": ALIVE})
+            rows = await claim(connection, worker, may_be_alone=not self._held)
         claimed = [Notice(row, claimed_at + LEASE - RESERVE) for row in rows]
         self._held.update((notice.token, notice) for notice in claimed)
         for notice in claimed:
@@ -248,6 +258,9 @@ class Notices:
         return bool(claimed)
 
     async def _begin(self, notice: Notice) -> None:
+        if self._stopping:
+            self.give_back(notice, 0.0)
+            return
         if (skip := notice.skipped()) is not None:
             state, why = skip
             settled = policy.Settlement(state, notice.attempts, notice.in_doubt_count, None)
@@ -336,6 +349,15 @@ class Notices:
             self._held.pop(result.notice.token, None)
             result.recorded()
         self._poke.set()
+
+
+async def claim(connection: db.Connection, worker: int, *, may_be_alone: bool) -> list[db.Row]:
+    """What a worker may send now: several mails, or one suspect by itself if the worker `may_be_alone` with it."""
+    values = {"worker": worker, "lease": LEASE, "suspect": SUSPECT, "class": ALIVE}
+    rows = await connection.all("claim_notices", most=AT_ONCE, alone=False, **values)
+    if not rows and may_be_alone:
+        rows = await connection.all("claim_notices", most=1, alone=True, **values)
+    return rows
 
 
 def _columns(results: list[Result]) -> dict[str, list[object]]:

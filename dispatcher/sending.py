@@ -67,7 +67,7 @@ WARM: Mapping[str, Mapping[str, Any]] = {
     "note_received": {"story_id": 0, "ids": [], "seq": 0},
     "finish_batch": {"batch_id": 0, "token": 0},
     "finish_blast": {"blast_id": 0},
-    "claim_notices": {"class": ALIVE, "worker": 0, "lease": 1.0, "most": 0},
+    "claim_notices": {"class": ALIVE, "worker": 0, "lease": 1.0, "most": 0, "suspect": 0, "alone": False},
 }
 
 
@@ -312,8 +312,10 @@ class Sender:
         self._notices.nudge()
 
     def _mailing_worker(self) -> int | None:
-        """This worker's number, if it lives and some relay takes mail."""
-        return None if self._channel.holding else self._pulse.worker
+        """This worker's number, if it lives, some relay takes mail, and no batch here may be the death of it."""
+        if self._channel.holding or any(batch.is_suspect for batch in self._batches.values()):
+            return None
+        return self._pulse.worker
 
     def _heard(self, news: str) -> None:
         """News for all workers: see the triggers in the schema."""
@@ -323,6 +325,7 @@ class Sender:
         elif kind == "left" and rest.isdecimal():
             for batch in self._batches.values():
                 batch.left.add(int(rest))
+            self._notices.left(int(rest))
         elif kind == "notices":
             self._channel.expect()
             self._notices.nudge()

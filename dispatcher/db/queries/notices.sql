@@ -1,11 +1,13 @@
 -- name: claim_notices
 -- Claim mails that a person waits for, the oldest first, with all that they need. As with batches, a worker that does
--- not hold its lock any more claims nothing. `withdrawn`: what the mail is about is over already.
+-- not hold its lock any more claims nothing, and one on which workers have died before is claimed by itself: `alone`.
+-- `withdrawn`: what the mail is about is over already, or its reader does not want the news that it tells, or has it.
 WITH claimed AS (
     UPDATE notices SET claims = claims + 1, worker = %(worker)s, lease_token = nextval('lease_tokens'),
         lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
     WHERE id IN (
-        SELECT id FROM notices WHERE next_at <= clock_timestamp() AND lease_token IS NULL
+        SELECT id FROM notices
+        WHERE next_at <= clock_timestamp() AND lease_token IS NULL AND (claims >= %(suspect)s) = %(alone)s
         ORDER BY next_at, id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
       AND EXISTS (
         SELECT FROM pg_locks
@@ -14,13 +16,15 @@ WITH claimed AS (
     RETURNING *
 )
 SELECT n.id, n.kind, n.email, n.address_hash, n.subscriber_id, n.confirmation_id, n.update_id, n.locale, n.timezone,
-       n.lease_token, n.attempts, n.in_doubt_count, extract(epoch FROM n.expires_at - clock_timestamp())::float8 AS expires_in,
+       n.lease_token, n.claims, n.attempts, n.in_doubt_count, extract(epoch FROM n.expires_at - clock_timestamp())::float8 AS expires_in,
        coalesce(r.name, '') AS name, coalesce(c.cadence, f.cadence, 'every')::text AS cadence, f.confirmed_at,
        x.reason AS suppressed_because, b.id AS blast_id, n.story_id,
        s.slug, s.headline, s.summary, s.state, s.created_at, s.closed_at, s.in_doubt, NULL::text AS successor,
        CASE n.kind
            WHEN 'confirm' THEN c.id IS NULL OR c.used_at IS NOT NULL OR c.expires_at <= clock_timestamp()
            WHEN 'link' THEN r.id IS NULL
+           WHEN 'catch_up' THEN f.subscriber_id IS NULL OR f.ended_at IS NOT NULL OR f.last_seq >= u.seq
+               OR coalesce(r.paused_until > clock_timestamp(), false)
            ELSE f.subscriber_id IS NULL OR f.ended_at IS NOT NULL
        END AS withdrawn
 FROM claimed n
@@ -28,6 +32,7 @@ LEFT JOIN stories s ON s.id = n.story_id
 LEFT JOIN confirmations c ON c.id = n.confirmation_id
 LEFT JOIN subscribers r ON r.id = n.subscriber_id
 LEFT JOIN subscriptions f ON f.story_id = n.story_id AND f.subscriber_id = n.subscriber_id
+LEFT JOIN updates u ON u.id = n.update_id
 LEFT JOIN blasts b ON b.update_id = n.update_id AND b.channel = 'email'
 LEFT JOIN suppressions x ON x.address_hash = n.address_hash
       AND NOT (n.kind = 'confirm' AND x.reason = 'erased by the reader')
