@@ -124,6 +124,8 @@ class Engine:
                     self.sender.nudge()
             except DatabaseUnavailable as error:
                 log.error("cannot answer", reason=error.message)
+            except Exception:
+                log.exception("cannot answer")  # the reconciler asks again
 
     async def reconcile(self) -> None:
         """Find work that no nudge told of, do this process's share, and ring for the others."""

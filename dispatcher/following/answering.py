@@ -11,9 +11,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from dispatcher import db
+from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import ChannelName, NoticeKind
 from dispatcher.tokens import ConfirmTokens, confirm_token_hash
+
+log = structlog.get_logger()
 
 #: Asks that are answered in one transaction.
 MOST_ASKS = 200
@@ -35,12 +40,24 @@ WEBPUSH = str(ChannelName.WEBPUSH)
 
 
 async def answer(database: db.Database, secret_key: str) -> int:
-    """Answer up to `MOST_ASKS` asks in one transaction, and say how many; 0: none waits that nobody else answers.
+    """Answer up to `MOST_ASKS` asks, and say how many; 0: none waits that nobody else answers.
 
-    What is owed then stands in `notices`. Any number of workers may answer at once.
+    What is owed then stands in `notices`. Any number of workers may answer at once. An ask that cannot be answered
+    stays, and holds up no other; raises what it raised if there was no other.
     """
+    try:
+        return await _answer(database, secret_key)
+    except DatabaseUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever is wrong with one, the others must not wait for it
+        log.error("asks cannot be answered together", error=type(error).__name__)
+        return await _answer_each(database, secret_key)
+
+
+async def _answer(database: db.Database, secret_key: str, *, only: int | None = None) -> int:
+    """Answer asks in one transaction, or `only` one."""
     async with database.transaction() as tx:
-        asks = sorted(await tx.all("take_asks", limit=MOST_ASKS), key=lambda ask: int(ask["id"]))
+        asks = sorted(await tx.all("take_asks", limit=MOST_ASKS, only=only), key=lambda ask: int(ask["id"]))
         if asks:
             hashes = sorted({ask["address_hash"] for ask in asks})
             await tx.execute("lock_hashes", hashes=hashes)
@@ -49,6 +66,24 @@ async def answer(database: db.Database, secret_key: str) -> int:
                 answers.to(ask)
             await _write(tx, answers, ConfirmTokens(secret_key))
     return len(asks)
+
+
+async def _answer_each(database: db.Database, secret_key: str) -> int:
+    """Answer asks each in a transaction of its own. Raises what the last one raised if none could be answered."""
+    async with database.connection() as connection:
+        waiting = [row["id"] for row in await connection.all("waiting_asks", limit=MOST_ASKS)]
+    answered, trouble = 0, None
+    for number in waiting:
+        try:
+            answered += await _answer(database, secret_key, only=number)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  # see above
+            trouble = error
+            log.error("ask cannot be answered", ask=number, error=type(error).__name__)
+    if trouble is not None and not answered:
+        raise trouble
+    return answered
 
 
 class Standing(enum.Enum):

@@ -18,9 +18,15 @@ INSERT INTO asks (kind, email, address_hash, locale, timezone)
 VALUES ('link', %(email)s, %(address_hash)s, %(locale)s, %(timezone)s);
 
 -- name: take_asks
--- Take the oldest asks that nobody else is answering.
-DELETE FROM asks WHERE id = ANY (ARRAY(SELECT id FROM asks ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+-- Take the oldest asks that nobody else is answering, or `only` one.
+DELETE FROM asks WHERE id = ANY (ARRAY(
+    SELECT id FROM asks WHERE id = %(only)s::bigint OR %(only)s::bigint IS NULL
+    ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING id, kind, email, address_hash, story_id, cadence, catch_up, device_subscriber_id, locale, timezone;
+
+-- name: waiting_asks
+-- The oldest asks, to be answered one by one.
+SELECT id FROM asks ORDER BY id LIMIT %(limit)s;
 
 -- name: lock_hashes
 -- Until the transaction ends, be the only one that decides about these addresses or browsers. Whoever asks for several
