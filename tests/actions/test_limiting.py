@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -34,6 +34,13 @@ async def limiters(broker_url: str, *, number: int = 1, brake: int = 600) -> Asy
     finally:
         for each in opened:
             await each.close()
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine take its time, but where patience is what the test is about."""
+    if "says_nothing" not in request.node.name:
+        monkeypatch.setattr(limiting, "PATIENCE", 10.0)
 
 
 @pytest.fixture(params=["shared", "broker is RabbitMQ", "broker is away"])
@@ -232,6 +239,7 @@ def is_no_address(text: str) -> bool:
     return limiting._address(text) is None
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(peer=STRANGERS, header=st.lists(ADDRESSES | GARBAGE, max_size=6).map(", ".join))
 def test_a_header_of_a_stranger_is_not_believed(peer: str, header: str) -> None:
     """S3."""
@@ -241,6 +249,7 @@ def test_a_header_of_a_stranger_is_not_believed(peer: str, header: str) -> None:
     assert client_address(peer, header, ()) == told_nothing
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     made_up=st.lists(ADDRESSES | GARBAGE, max_size=5),
     client=STRANGERS,
@@ -255,6 +264,7 @@ def test_the_last_that_no_trusted_proxy_wrote_for_itself_is_the_client(
     assert client_address(peer, header, TRUSTED) == client_address(client, None, ())
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spoofed=STRANGERS, garbage=GARBAGE.filter(lambda text: "," not in text and is_no_address(text)), peer=PROXIES)
 def test_behind_garbage_nothing_is_believed(spoofed: str, garbage: str, peer: str) -> None:
     assert client_address(peer, f"{spoofed}, {garbage}", TRUSTED) == peer
@@ -355,7 +365,7 @@ def at(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
     monkeypatch.setattr("dispatcher.limiting.time.time", clock)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 43), bit=st.integers(0, 6))
 async def test_one_altered_bit_makes_a_challenge_worthless(at: int, bit: int) -> None:
     async with limiters("amqp://127.0.0.1:1//") as [limiter]:
