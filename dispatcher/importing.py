@@ -169,6 +169,7 @@ async def _merge(connection: db.Connection, chunk: _Chunk, story_id: int, result
     if not chunk.count:
         return []
     async with connection.raw.transaction():
+        await connection.execute("import_while_nobody_is_erased")
         await connection.execute("import_small_joins")
         await connection.execute("import_clear")
         async with connection.raw.cursor() as cursor, cursor.copy(db.statements()["import_copy"]) as copy:

@@ -43,6 +43,7 @@ async def erase_address(database: db.Database, secret_key: str, address: str) ->
 
 
 async def _erase_address(tx: db.Connection, hashed: bytes) -> bool:
+    await tx.execute("erase_while_nobody_imports")
     await tx.execute("erase_asks", address_hash=hashed)
     await tx.execute("lock_hashes", hashes=[hashed])
     await tx.execute("erase_confirmations", address_hash=hashed)

@@ -13,6 +13,10 @@ CREATE TEMPORARY TABLE import_rows (
 -- Every address of the file so far, so that one that comes twice is told apart from one that was there before.
 CREATE TEMPORARY TABLE import_seen (address_hash bytea PRIMARY KEY, line bigint NOT NULL);
 
+-- name: import_while_nobody_is_erased
+-- Until this chunk is merged, let nobody erase an address: it might be written after the erasure has looked for it.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('erase or import', 0));
+
 -- name: import_small_joins
 -- A chunk is small against its tables and their indexes are warm: reading them whole would be the slower way.
 SET LOCAL random_page_cost = 1.1;

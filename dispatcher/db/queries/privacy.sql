@@ -10,6 +10,11 @@ SELECT id, email FROM subscribers WHERE address_hash = %(address_hash)s;
 -- Let nobody move this reader's browsers meanwhile; before those, as everybody takes them.
 SELECT id FROM subscribers WHERE id = %(subscriber_id)s FOR UPDATE;
 
+-- name: erase_while_nobody_imports
+-- Wait for chunks of imports that are being merged, and let no other begin. Before everything else: they wait for nobody
+-- who waits for this.
+SELECT pg_advisory_xact_lock(hashtextextended('erase or import', 0));
+
 -- name: erase_asks
 -- What an address asked for is not answered any more. First of all: whoever has taken one holds its row before the lock.
 DELETE FROM asks WHERE address_hash = %(address_hash)s;
