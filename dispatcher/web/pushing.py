@@ -79,12 +79,13 @@ async def stop(request: Request) -> Response:
     here = front(request)
     body = await json_from_us(request, here.settings.public_url)
     subscriber_id = await _reader_of(here, body)
-    for each in [] if subscriber_id is None else await _by_push(here, subscriber_id, _text(body, "story")):
-        others = each.channels - {ChannelName.WEBPUSH}
-        if others:
-            await subscribing.set_channels(here.database, each.story.id, subscriber_id or 0, others)
-        else:
-            await subscribing.leave(here.database, each.story.id, subscriber_id or 0)
+    if subscriber_id is not None:
+        for each in await _by_push(here, subscriber_id, _text(body, "story")):
+            others = each.channels - {ChannelName.WEBPUSH}
+            if others:
+                await subscribing.set_channels(here.database, each.story.id, subscriber_id, others)
+            else:
+                await subscribing.leave(here.database, each.story.id, subscriber_id)
     return JSONResponse({"on": False})
 
 

@@ -46,7 +46,7 @@ class Wishes:
         return await actions[action](what)
 
     async def _save(self, _: str) -> dict[str, str]:
-        """How often and where, for all stories of the form at once: what is wrong with one changes none."""
+        """How often and where, for all stories of the form. A choice that was not offered for one changes none."""
         changes = [(each, *self._chosen(each)) for each in self.found if each.ended_at is None]
         for each, cadence, channels in changes:
             if channels != each.channels:

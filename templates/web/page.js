@@ -55,6 +55,10 @@ function showOwnPage() {
   const path = ownPage();
   const link = document.getElementById("my-alerts");
   const here = document.getElementById("here");
+  if (path && document.getElementById("gone") && location.pathname.startsWith(path)) {
+    keepOwnPage(""); // whoever it was for has been erased, or follows with an address now
+    return;
+  }
   if (path && link) link.href = path;
   if (path && here) {
     here.querySelector("a").href = path;

@@ -293,3 +293,45 @@ def test_a_site_that_is_not_named_shows_no_form(site: Site, window: Windows) -> 
 
     assert any("frame-ancestors" in line for line in opened.trouble)
     assert opened.page.frame_locator("iframe").get_by_label("Email").count() == 0
+
+
+def test_a_browser_that_is_erased_forgets_the_page_that_it_had(site: Site, window: Windows) -> None:
+    opened = story_page(site, window, stand_in(permission="granted"))
+    opened.page.get_by_role("button", name="Follow in this browser").click()
+    opened.page.get_by_role("link", name="Manage alerts on this screen").click()
+    opened.page.get_by_role("link", name="Erase me").click()
+    opened.page.get_by_role("button", name="Erase me for good").click()
+    opened.page.get_by_role("heading", name="You are erased").wait_for()
+    opened.page.get_by_role("link", name="Manage my alerts").click()
+
+    opened.page.get_by_role("button", name="Send me the link").wait_for()
+    assert site.look("SELECT count(*) FROM subscribers") == [(0,)]
+    assert opened.trouble == []
+
+
+RENEW = """async ([old, fresh]) => {
+  const event = new Event("pushsubscriptionchange");
+  let work = Promise.resolve();
+  event.waitUntil = (promise) => { work = promise; };
+  if (old) event.oldSubscription = { toJSON: () => old };
+  event.newSubscription = { toJSON: () => fresh };
+  self.dispatchEvent(event);
+  await work;
+}"""
+
+
+@pytest.mark.parametrize("is_told_the_old_one", [True, False])
+def test_a_new_address_of_the_push_service_is_told_to_the_newsroom(
+    site: Site, window: Windows, is_told_the_old_one: bool
+) -> None:
+    opened = story_page(site, window, stand_in(permission="granted"))
+    opened.page.get_by_role("button", name="Follow in this browser").click()
+    opened.page.get_by_text("This browser alerts you").wait_for()
+    kept = "async () => (await (await caches.open('dispatcher')).match('/push/subscription')).json()"
+    old = opened.page.evaluate(kept)
+    fresh = {**old, "endpoint": f"{ENDPOINT}/again"}
+    worker = opened.page.context.service_workers[0]
+    worker.evaluate(RENEW, [old if is_told_the_old_one else None, fresh])
+
+    assert site.look("SELECT endpoint FROM devices") == [(f"{ENDPOINT}/again",)]
+    assert opened.page.evaluate(kept) == fresh
