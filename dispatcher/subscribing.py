@@ -232,12 +232,12 @@ async def set_language(database: db.Database, subscriber_id: int, locale: str) -
 async def remove_device(database: db.Database, subscriber_id: int, device_id: int) -> None:
     """Send nothing to this browser any more; one that is gone already, or another reader's, is left as it is.
 
-    A reader without an address who has no browser left follows nothing any more.
+    A reader who has no browser left goes on by mail; one without an address follows nothing any more.
     """
     async with database.transaction() as tx:
         await tx.execute("lock_readers", ids=[subscriber_id])
         if await tx.execute("remove_device", subscriber_id=subscriber_id, device_id=device_id):
-            await tx.execute("end_unreachable", subscriber_id=subscriber_id)
+            await tx.execute("without_browsers", subscriber_id=subscriber_id)
 
 
 def _nobody() -> NotFound:

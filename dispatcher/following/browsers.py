@@ -159,6 +159,7 @@ async def _take(
         await join(tx, reader_id, joins)
     else:
         await tx.execute("move_device", device_id=row["id"], subscriber_id=joins)
+        await tx.execute("without_browsers", subscriber_id=reader_id)
     return joins
 
 

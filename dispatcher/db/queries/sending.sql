@@ -162,13 +162,17 @@ WHERE s.address_hash IS NOT NULL
 ON CONFLICT DO NOTHING;
 
 -- name: remove_gone_devices
--- The push service says that these devices are no more. A reader without an address who has none left follows no longer.
+-- The push service says that these devices are no more. A reader who has none left goes on by mail; one without an
+-- address follows no longer.
 WITH gone AS (
     DELETE FROM devices WHERE id = ANY (%(ids)s::bigint[]) RETURNING id, subscriber_id
 )
-UPDATE subscriptions f SET ended_at = clock_timestamp(), ended_reason = 'device gone'
+UPDATE subscriptions f SET channels = CASE WHEN s.email IS NULL THEN f.channels ELSE '{email}' END,
+    ended_at = CASE WHEN s.email IS NULL THEN clock_timestamp() END,
+    ended_reason = CASE WHEN s.email IS NULL THEN 'device gone' END
 FROM subscribers s
-WHERE s.id IN (SELECT subscriber_id FROM gone) AND s.email IS NULL AND f.subscriber_id = s.id AND f.ended_at IS NULL
+WHERE s.id IN (SELECT subscriber_id FROM gone) AND f.subscriber_id = s.id AND f.ended_at IS NULL
+  AND (s.email IS NULL OR f.channels = '{webpush}')
   AND NOT EXISTS (SELECT FROM devices d WHERE d.subscriber_id = s.id AND d.id NOT IN (SELECT id FROM gone));
 
 -- name: renew_leases

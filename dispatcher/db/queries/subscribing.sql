@@ -76,9 +76,12 @@ UPDATE subscribers SET locale = %(locale)s WHERE id = %(subscriber_id)s;
 -- A reader takes a browser away.
 DELETE FROM devices WHERE id = %(device_id)s AND subscriber_id = %(subscriber_id)s;
 
--- name: end_unreachable
--- A reader without an address whose last browser is gone follows nothing any more.
-UPDATE subscriptions f SET ended_at = clock_timestamp(), ended_reason = 'no device'
+-- name: without_browsers
+-- A reader whose last browser is gone goes on by mail; one without an address follows nothing any more.
+UPDATE subscriptions f SET channels = CASE WHEN r.email IS NULL THEN f.channels ELSE '{email}' END,
+    ended_at = CASE WHEN r.email IS NULL THEN clock_timestamp() END,
+    ended_reason = CASE WHEN r.email IS NULL THEN 'no device' END
 FROM subscribers r
-WHERE r.id = %(subscriber_id)s AND f.subscriber_id = r.id AND f.ended_at IS NULL AND r.email IS NULL
+WHERE r.id = %(subscriber_id)s AND f.subscriber_id = r.id AND f.ended_at IS NULL
+  AND (r.email IS NULL OR f.channels = '{webpush}')
   AND NOT EXISTS (SELECT FROM devices d WHERE d.subscriber_id = r.id);
