@@ -1,21 +1,53 @@
-"""A newsroom's night in a real box, as `dispatcher up` runs it: how to publish, and what has come of it."""
+"""A newsroom's night in a real box, as `dispatcher up` runs it: how to publish, and what has come of it.
+
+with a_night(database_url) as night:
+    window = night.window(chromium)
+    …  # follow in it
+    night.tell("tarrow-flood", "The levee gives way")
+    window.device.received[-1].payload
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from playwright.sync_api import BrowserContext, FrameLocator, Page
+from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page
 
 from dispatcher import config
 from dispatcher.embedded.box import Box
 from dispatcher.embedded.inbox import Inbox, InboxMail
 from tests.api.serving import Site
-from tests.support.browsers import until
+from tests.browser.push_service import stand_in
+from tests.browser.screens import Screen, until
 from tests.support.directories import service_directory
+from tests.support.push_service import Device, Push, PushService, a_push_service, base64url
+
+
+@dataclass
+class Window:
+    """A window of a browser that is a device of the push service."""
+
+    page: Page
+    screen: Screen
+    device: Device
+
+    def hand_over(self, push: Push) -> None:
+        """Do what a browser does with a push: decrypt it, and give it to the service worker."""
+        self.screen.push(push.payload.decode())
+
+    def subscribed_key(self) -> str:
+        """The key that the page has subscribed with, as pushes name it (RFC 8292 §3.2)."""
+        return base64url(bytes(self.page.evaluate("JSON.parse(sessionStorage.getItem('subscribed'))")))
+
+    def close(self) -> None:
+        self.page.context.close()
 
 
 @dataclass
@@ -24,11 +56,19 @@ class Night:
 
     site: Site
     inbox: Inbox
+    service: PushService
     said: list[str]  #: every line that the programs of the box have logged
 
     @property
     def url(self) -> str:
         return self.site.url
+
+    def window(self, chromium: Browser, **context: Any) -> Window:
+        """A window of a browser that nobody knows yet, and that may show notifications."""
+        device = self.service.device()
+        page = chromium.new_context(permissions=["notifications"], locale="en-GB", **context).new_page()
+        page.add_init_script(stand_in(subscription=device.subscription))
+        return Window(page, Screen(page), device)
 
     def tell(self, slug: str, headline: str, importance: str = "breaking") -> dict[str, tuple[int, int]]:
         """Publish, and wait until nobody waits. Of each channel: how many were to be told, and how many were."""
@@ -60,19 +100,19 @@ class Night:
 
 
 @contextmanager
-def a_night(database_url: str, *push_services: str) -> Iterator[Night]:
-    """A box with one worker on this database, that may push to these services. It has to start in the main thread."""
+def a_night(database_url: str) -> Iterator[Night]:
+    """A box with one worker on this database, and a push service. It has to start in the main thread."""
     said: list[str] = []
-    settings = {
-        "DATABASE_URL": database_url,
-        "PUSH_SERVICES": " ".join(push_services),
-        "NEWSROOM": "The Ostermere Courier",
-        "NEWSROOM_ADDRESS": "14 Chandler’s Row, Ostermere",
-        "MAIL_FROM": "The Ostermere Courier <alerts@courier.example>",
-        "LOG_LEVEL": "debug",
-    }
     kept = {key: value for key, value in os.environ.items() if not key.startswith(config.PREFIX)}
-    with service_directory() as directory:
+    with service_directory() as directory, _push_service_beside() as service:
+        settings = {
+            "DATABASE_URL": database_url,
+            "PUSH_SERVICES": service.origin,
+            "NEWSROOM": "The Ostermere Courier",
+            "NEWSROOM_ADDRESS": "14 Chandler’s Row, Ostermere",
+            "MAIL_FROM": "The Ostermere Courier <alerts@courier.example>",
+            "LOG_LEVEL": "debug",
+        }
         box = Box(
             directory / "box",
             env=kept | config.as_env(settings),
@@ -83,7 +123,31 @@ def a_night(database_url: str, *push_services: str) -> Iterator[Night]:
         )
         with box:
             assert box.inbox_dir is not None
-            yield Night(Site(box.url, config.load(box.env)), Inbox(box.inbox_dir), said)
+            yield Night(Site(box.url, config.load(box.env)), Inbox(box.inbox_dir), service, said)
+
+
+@contextmanager
+def _push_service_beside() -> Iterator[PushService]:
+    """A push service on a thread of its own: the browser has the loop of this one."""
+    loop = asyncio.new_event_loop()
+    started: list[PushService] = []
+    ready, over = threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        async with a_push_service() as service:
+            started.append(service)
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(10), "the push service did not start"
+        yield started[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)
+        loop.close()
 
 
 def click_through(context: BrowserContext, mail: FrameLocator, link: str) -> Page:

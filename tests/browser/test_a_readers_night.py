@@ -19,10 +19,9 @@ from playwright.sync_api import Browser, Page, expect
 from dispatcher.addresses import address_hash, parse_address
 from dispatcher.embedded.postgres import Postgres
 from tests.api.serving import Site
-from tests.browser.night import Night, a_night, click_through
-from tests.support.browsers import PushWindow, a_push_service_beside, chromium, until
+from tests.browser.night import Night, Window, a_night, click_through
+from tests.browser.screens import until
 from tests.support.databases import fresh_database
-from tests.support.push_service import PushService
 
 pytestmark = pytest.mark.browser
 
@@ -32,20 +31,8 @@ BO = "bo.lind@mail.example"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[PushService]:
-    with a_push_service_beside() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def night(postgres: Postgres, template_database: str, service: PushService) -> Iterator[Night]:
-    with fresh_database(postgres, template_database) as database_url, a_night(database_url, service.origin) as found:
+def night(postgres: Postgres, template_database: str) -> Iterator[Night]:
+    with fresh_database(postgres, template_database) as database_url, a_night(database_url) as found:
         found.site.create_story(FLOOD, headline="Tarrow flood", summary="The river is high.")
         found.site.create_story(STRIKE, headline="School strike")
         found.site.create_story(BRIDGE, headline="Harbour bridge")
@@ -53,11 +40,9 @@ def night(postgres: Postgres, template_database: str, service: PushService) -> I
         yield found
 
 
-def test_a_reader_follows_is_told_changes_leaves_and_is_erased(
-    night: Night, browser: Browser, service: PushService
-) -> None:
-    ada = PushWindow(browser, service.device(), locale="en-GB", timezone_id="Europe/London")
-    phone = PushWindow(browser, service.device(), locale="en-GB", viewport={"width": 360, "height": 740})
+def test_a_reader_follows_is_told_changes_leaves_and_is_erased(night: Night, chromium: Browser) -> None:
+    ada = night.window(chromium, timezone_id="Europe/London")
+    phone = night.window(chromium, viewport={"width": 360, "height": 740})
 
     follow_by_mail_and_in_this_browser(night, ada)
     manage = confirm_with_the_button(night, ada)
@@ -69,19 +54,17 @@ def test_a_reader_follows_is_told_changes_leaves_and_is_erased(
     pause_and_go_on(night, ada, phone, manage)
     stop_on_the_screen(night, phone, ada)
     follow_another_story_and_leave_it(night, ada)
-    assert {each.device for each in service.received} == {ada.device, phone.device}
 
-    pushed = len(service.received)
     something_is_there(night, ada, phone)
     erase(ada, manage)
     erase(phone, night.url + phone.page.evaluate("localStorage.getItem('dispatcher.manage')"))
     nothing_is_left(night, ada, phone)
-    nobody_is_told(night, service, pushed)
+    nobody_is_told(night, ada, phone)
     for window in (ada, phone):
-        window.context.close()
+        window.close()
 
 
-def follow_by_mail_and_in_this_browser(night: Night, ada: PushWindow) -> None:
+def follow_by_mail_and_in_this_browser(night: Night, ada: Window) -> None:
     page = ada.page
     page.goto(f"{night.url}/s/{FLOOD}")
     expect(page.locator("h1")).to_have_text("Tarrow flood")
@@ -94,10 +77,10 @@ def follow_by_mail_and_in_this_browser(night: Night, ada: PushWindow) -> None:
     expect(page.locator("h1")).to_have_text("Check your email")
 
 
-def confirm_with_the_button(night: Night, ada: PushWindow) -> str:
+def confirm_with_the_button(night: Night, ada: Window) -> str:
     """Returns the address of the reader's own page."""
     mail = night.open_mail(ada.page, ADA, "Please confirm: follow “Tarrow flood”")
-    tab = click_through(ada.context, mail, "Yes, follow this story")
+    tab = click_through(ada.page.context, mail, "Yes, follow this story")
     tab.reload()  # looking at it, once or twice, confirms nothing
     expect(tab.locator("dl.facts")).to_contain_text("a…@mail.example")
     assert night.subjects(ADA) == ["Please confirm: follow “Tarrow flood”"]
@@ -110,13 +93,13 @@ def confirm_with_the_button(night: Night, ada: PushWindow) -> str:
     return address
 
 
-def follow_in_the_browser_alone(night: Night, phone: PushWindow) -> None:
+def follow_in_the_browser_alone(night: Night, phone: Window) -> None:
     phone.page.goto(f"{night.url}/s/{FLOOD}")
     phone.page.get_by_role("button", name="Follow in this browser").click()
     expect(phone.page.locator("#screen-said")).to_have_text("Done. The next update appears on this screen.")
 
 
-def hear_of_an_update(night: Night, ada: PushWindow, phone: PushWindow) -> None:
+def hear_of_an_update(night: Night, ada: Window, phone: Window) -> None:
     assert night.tell(FLOOD, "Millgate levee gives way") == {"email": (1, 1), "webpush": (2, 2)}
 
     assert night.subjects(ADA)[2:] == ["BREAKING: Millgate levee gives way"]
@@ -125,33 +108,28 @@ def hear_of_an_update(night: Night, ada: PushWindow, phone: PushWindow) -> None:
         assert b"Millgate" not in push.body
         # A push service takes nothing that is signed with another key than the browser subscribed with.
         assert push.headers["authorization"].endswith(f"k={window.subscribed_key()}")
-        assert show_newest(night, window) == {
-            "title": "BREAKING: Millgate levee gives way",
-            "body": "It gave way.",
-            "tag": f"story-{FLOOD}",
-            "lang": "en",
-            "silent": False,
-            "actions": ["open", "stop"],
-        }
+        shown = show_newest(night, window)
+        assert shown["title"] == "BREAKING: Millgate levee gives way"
+        assert shown["body"] == "It gave way."
+        assert shown["tag"] == f"story-{FLOOD}"
+        assert shown["url"] == f"{night.url}/s/{FLOOD}#u2"
+        assert shown["actions"] == [["open", "Open"], ["stop", "Stop following"]]
 
 
-def see_the_next_one_take_its_place(night: Night, ada: PushWindow, phone: PushWindow) -> None:
+def see_the_next_one_take_its_place(night: Night, ada: Window, phone: Window) -> None:
     phone.page.goto(f"{night.url}/s/{FLOOD}")
     assert night.tell(FLOOD, "Corn Square is dry", "major") == {"email": (1, 1), "webpush": (2, 2)}
 
     assert show_newest(night, ada)["title"] == show_newest(night, phone)["title"] == "Corn Square is dry"
-    phone.hand_over(phone.device.received[0])  # what was overtaken on its way takes no place, and makes no sound
-    until(lambda: [each["silent"] for each in phone.notifications()] == [True], phone.page)
-    assert [each["title"] for each in phone.notifications()] == ["Corn Square is dry"]
 
-    phone.click()
+    phone.screen.click()
     newest = phone.page.locator(".timeline h3").first  # in the page that was open already
     expect(newest).to_have_text("Corn Square is dry")
     expect(newest).to_be_focused()
-    assert phone.notifications() == []
+    assert phone.screen.titles() == []
 
 
-def hear_of_major_news_only(night: Night, ada: PushWindow, phone: PushWindow, manage: str) -> None:
+def hear_of_major_news_only(night: Night, ada: Window, phone: Window, manage: str) -> None:
     ada.page.goto(manage)
     ada.page.get_by_label("How often, Tarrow flood").select_option("major")
     ada.page.get_by_role("button", name="Save changes").click()
@@ -161,7 +139,7 @@ def hear_of_major_news_only(night: Night, ada: PushWindow, phone: PushWindow, ma
     assert phone.device.received[-1].message["title"] == "Buses run again"
 
 
-def pause_and_go_on(night: Night, ada: PushWindow, phone: PushWindow, manage: str) -> None:
+def pause_and_go_on(night: Night, ada: Window, phone: Window, manage: str) -> None:
     page = ada.page
     page.goto(manage)
     page.get_by_label("Until, and including").fill(in_two_days())
@@ -178,9 +156,9 @@ def pause_and_go_on(night: Night, ada: PushWindow, phone: PushWindow, manage: st
     assert show_newest(night, ada)["title"] == show_newest(night, phone)["title"] == "BREAKING: The rain has stopped"
 
 
-def stop_on_the_screen(night: Night, phone: PushWindow, ada: PushWindow) -> None:
-    phone.click("stop")
-    [shown] = phone.notifications()
+def stop_on_the_screen(night: Night, phone: Window, ada: Window) -> None:
+    phone.screen.click("stop")
+    [shown] = phone.screen.shown()
     assert shown["title"] == "You no longer follow this story."
     assert shown["body"] == "BREAKING: The rain has stopped"
     assert not shown["actions"]
@@ -189,7 +167,7 @@ def stop_on_the_screen(night: Night, phone: PushWindow, ada: PushWindow) -> None
     assert ada.device.received[-1].message["title"] == "BREAKING: The river falls"
 
 
-def follow_another_story_and_leave_it(night: Night, ada: PushWindow) -> None:
+def follow_another_story_and_leave_it(night: Night, ada: Window) -> None:
     page = ada.page
     page.goto(f"{night.url}/s/{STRIKE}")
     page.get_by_label("Email").fill(ADA)
@@ -198,7 +176,9 @@ def follow_another_story_and_leave_it(night: Night, ada: PushWindow) -> None:
     night.open_mail(page, ADA, "You now follow “School strike”")
     assert night.tell(STRIKE, "Schools stay closed", "major")["email"] == (1, 1)
 
-    tab = click_through(ada.context, night.open_mail(page, ADA, "Schools stay closed"), "Stop following this story")
+    tab = click_through(
+        ada.page.context, night.open_mail(page, ADA, "Schools stay closed"), "Stop following this story"
+    )
     tab.get_by_role("button", name="Stop following School strike").click()
     expect(tab.locator("h1")).to_have_text("Done: no more alerts")
     assert night.tell(STRIKE, "Talks begin", "major")["email"] == (0, 0)
@@ -216,7 +196,7 @@ def follow_another_story_and_leave_it(night: Night, ada: PushWindow) -> None:
     assert night.tell(STRIKE, "Talks end", "major")["email"] == (0, 0)
 
 
-def erase(window: PushWindow, manage: str) -> None:
+def erase(window: Window, manage: str) -> None:
     page = window.page
     page.goto(manage)
     page.get_by_role("link", name="Erase me").click()
@@ -226,7 +206,7 @@ def erase(window: PushWindow, manage: str) -> None:
     expect(page.locator("h1")).to_have_text("Nothing is kept here any more")
 
 
-def something_is_there(night: Night, *windows: PushWindow) -> None:
+def something_is_there(night: Night, *windows: Window) -> None:
     """What is to be erased, and that `dump` would show it."""
     traces, tables = traces_of(*windows), dump(night.site)
 
@@ -234,7 +214,7 @@ def something_is_there(night: Night, *windows: PushWindow) -> None:
     assert {name for name, rows in tables.items() if hash_of(night) in rows} >= {"subscribers", "notices"}
 
 
-def nothing_is_left(night: Night, *windows: PushWindow) -> None:
+def nothing_is_left(night: Night, *windows: Window) -> None:
     """Neither the address nor the browsers stand in any table or log; only the keyed hash does, in one place."""
     traces, tables = traces_of(*windows), dump(night.site)
 
@@ -249,7 +229,7 @@ def hash_of(night: Night) -> str:
     return address_hash(night.site.settings.secret_key, parse_address(ADA)).hex()
 
 
-def traces_of(*windows: PushWindow) -> list[str]:
+def traces_of(*windows: Window) -> list[str]:
     """All that could give the reader of these windows away, as text and as the bytes that a table may hold."""
     texts = [ADA, "ada.winter", *(each.device.endpoint for each in windows)]
     keys = [(each.device.p256dh, each.device.auth) for each in windows]
@@ -261,13 +241,13 @@ def holds(text: str, traces: list[str]) -> bool:
     return any(each.lower() in text.lower() for each in traces)
 
 
-def nobody_is_told(night: Night, service: PushService, pushed: int) -> None:
-    before = night.inbox.count()
+def nobody_is_told(night: Night, *windows: Window) -> None:
+    before = night.inbox.count(), len(night.service.received)
 
     assert night.tell(FLOOD, "All is well")["email"] == (0, 0)
     assert night.tell(STRIKE, "Schools open")["email"] == (0, 0)
-    assert night.inbox.count() == before
-    assert len(service.received) == pushed
+    assert (night.inbox.count(), len(night.service.received)) == before
+    assert {each.device for each in night.service.received} == {each.device for each in windows}
 
 
 def dump(site: Site) -> dict[str, str]:
@@ -276,19 +256,19 @@ def dump(site: Site) -> dict[str, str]:
     return {name: "\n".join(row for (row,) in site.look(f'SELECT t::text FROM "{name}" t')) for (name,) in names}
 
 
-def show_newest(night: Night, window: PushWindow) -> dict[str, Any]:
+def show_newest(night: Night, window: Window) -> dict[str, Any]:
     """Hand the newest push to the service worker, and return the only notification that then stands there."""
     push = window.device.received[-1]
     if window.page.url.partition("#")[0] != f"{night.url}/s/{FLOOD}":
         window.page.goto(f"{night.url}/s/{FLOOD}")
     window.hand_over(push)
-    until(lambda: [each["title"] for each in window.notifications()] == [push.message["title"]], window.page)
-    [shown] = window.notifications()
+    until(lambda: window.screen.titles() == [push.message["title"]], window.page)
+    [shown] = window.screen.shown()
     return shown
 
 
-def test_a_reader_needs_no_script(night: Night, browser: Browser) -> None:
-    context = browser.new_context(java_script_enabled=False, locale="en-GB", viewport={"width": 360, "height": 740})
+def test_a_reader_needs_no_script(night: Night, chromium: Browser) -> None:
+    context = chromium.new_context(java_script_enabled=False, locale="en-GB", viewport={"width": 360, "height": 740})
     page = context.new_page()
     page.goto(f"{night.url}/s/{BRIDGE}")
     expect(page.get_by_role("button", name="Follow in this browser")).to_be_hidden()  # it could not work

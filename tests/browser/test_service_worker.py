@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Worker
 
 from tests.api.serving import Site
+from tests.browser.screens import Screen
 from tests.browser.windows import Window
 
 pytestmark = pytest.mark.browser
@@ -28,68 +28,16 @@ UPDATE = {
     "open": "Open",
     "stop": "Stop following",
 }
-SHOWN = """async () => (await (await navigator.serviceWorker.ready).getNotifications()).map(n => (
-  { title: n.title, body: n.body, tag: n.tag, lang: n.lang, renotify: n.renotify, url: n.data.url,
-    at: n.timestamp, actions: n.actions.map(a => [a.action, a.title]) }))"""
-
-
-class Pushed:
-    """A page whose service worker is pushed to over the browser's own protocol."""
-
-    def __init__(self, site: Site, opened: Window) -> None:
-        self.site, self.page = site, opened.page
-        self.cdp = opened.page.context.new_cdp_session(opened.page)
-        found: list[str] = []
-        self.cdp.on(
-            "ServiceWorker.workerRegistrationUpdated",
-            lambda event: found.extend(each["registrationId"] for each in event["registrations"]),
-        )
-        self.cdp.send("ServiceWorker.enable")
-        opened.page.evaluate("navigator.serviceWorker.register('/sw.js').then(() => navigator.serviceWorker.ready)")
-        while not found:
-            opened.page.wait_for_timeout(20)
-        self.registration = found[0]
-
-    def push(self, data: str) -> None:
-        self.cdp.send(
-            "ServiceWorker.deliverPushMessage",
-            {"origin": self.site.url, "registrationId": self.registration, "data": data},
-        )
-
-    def shown(self, count: int = 1) -> list[dict[str, Any]]:
-        """The notifications that are shown, once there are so many."""
-        for _ in range(100):
-            found: list[dict[str, Any]] = self.page.evaluate(SHOWN)
-            if len(found) == count:
-                break
-            self.page.wait_for_timeout(20)
-        return found
-
-    @property
-    def worker(self) -> Worker:
-        return self.page.context.service_workers[0]
-
-    def click(self, action: str = "") -> None:
-        """Press a notification as its reader would; what it does is done when this returns."""
-        self.worker.evaluate(
-            """async (action) => {
-              const [notification] = await self.registration.getNotifications();
-              const event = new NotificationEvent("notificationclick", { notification, action });
-              let work = Promise.resolve();
-              event.waitUntil = (promise) => { work = promise; };
-              self.dispatchEvent(event);
-              await Promise.resolve(work).catch((error) => { if (!/Not allowed/.test(error.message)) throw error; });
-            }""",
-            action,
-        )
 
 
 @pytest.fixture
-def pushed(site: Site, window: Callable[..., Window]) -> Pushed:
+def pushed(site: Site, window: Callable[..., Window]) -> Screen:
     site.publish(site.create_story(), headline="The first")
     opened = window(360, permissions=("notifications",))
     opened.page.goto(f"{site.url}/s/tarrow-flood")
-    return Pushed(site, opened)
+    screen = Screen(opened.page)
+    opened.page.evaluate("navigator.serviceWorker.register('/sw.js').then(() => navigator.serviceWorker.ready)")
+    return screen
 
 
 def update(site: Site, leave: str = "", **more: Any) -> str:
@@ -97,7 +45,7 @@ def update(site: Site, leave: str = "", **more: Any) -> str:
     return json.dumps({**UPDATE, "url": url, "leave": leave, **more})
 
 
-def test_a_push_is_shown_in_its_story_s_one_slot(site: Site, pushed: Pushed) -> None:
+def test_a_push_is_shown_in_its_story_s_one_slot(site: Site, pushed: Screen) -> None:
     pushed.push(update(site, site.url + site.leave_path(1, "tarrow-flood")))
     (first,) = pushed.shown()
     pushed.push(update(site, seq=3, title="It holds", importance="routine"))
@@ -118,7 +66,7 @@ def test_a_push_is_shown_in_its_story_s_one_slot(site: Site, pushed: Pushed) -> 
     assert second["actions"] == [["open", "Open"]]
 
 
-def test_an_older_push_that_comes_late_does_not_hide_a_newer_one(site: Site, pushed: Pushed) -> None:
+def test_an_older_push_that_comes_late_does_not_hide_a_newer_one(site: Site, pushed: Screen) -> None:
     pushed.push(update(site, seq=5, title="The newest"))
     pushed.shown()
     pushed.push(update(site, seq=4, title="Late"))
@@ -128,13 +76,13 @@ def test_an_older_push_that_comes_late_does_not_hide_a_newer_one(site: Site, pus
 
 
 @pytest.mark.parametrize("data", ["", "not json", "[]", "null", '{"title": 1}', '"x"'])
-def test_a_push_that_cannot_be_read_still_shows_something(pushed: Pushed, data: str) -> None:
+def test_a_push_that_cannot_be_read_still_shows_something(pushed: Screen, data: str) -> None:
     pushed.push(data)
 
     assert [each["title"] for each in pushed.shown()] == ["There is news"]
 
 
-def test_a_push_leads_to_no_other_site(site: Site, pushed: Pushed) -> None:
+def test_a_push_leads_to_no_other_site(site: Site, pushed: Screen) -> None:
     pushed.push(update(site, url="https://evil.example/", leave="https://evil.example/u/x"))
     (shown,) = pushed.shown()
 
@@ -142,7 +90,7 @@ def test_a_push_leads_to_no_other_site(site: Site, pushed: Pushed) -> None:
     assert shown["actions"] == [["open", "Open"]]
 
 
-def test_one_press_on_a_notification_stops_following(site: Site, pushed: Pushed) -> None:
+def test_one_press_on_a_notification_stops_following(site: Site, pushed: Screen) -> None:
     reader = site.add_reader("tarrow-flood")
     pushed.push(update(site, site.url + site.leave_path(reader, "tarrow-flood")))
     pushed.shown()
@@ -152,7 +100,7 @@ def test_one_press_on_a_notification_stops_following(site: Site, pushed: Pushed)
     assert [each["title"] for each in pushed.shown()] == ["You no longer follow this story."]
 
 
-def test_a_stop_that_does_not_come_through_leads_to_the_page_with_the_button(site: Site, pushed: Pushed) -> None:
+def test_a_stop_that_does_not_come_through_leads_to_the_page_with_the_button(site: Site, pushed: Screen) -> None:
     reader = site.add_reader("tarrow-flood")
     leave = site.url + site.leave_path(reader, "tarrow-flood")
     pushed.push(update(site, leave))
@@ -166,7 +114,7 @@ def test_a_stop_that_does_not_come_through_leads_to_the_page_with_the_button(sit
     assert shown["url"] == leave
 
 
-def test_opening_a_notification_shows_the_news_on_the_page_that_is_there(site: Site, pushed: Pushed) -> None:
+def test_opening_a_notification_shows_the_news_on_the_page_that_is_there(site: Site, pushed: Screen) -> None:
     site.publish(headline="The second")
     pushed.push(update(site))
     pushed.shown()
