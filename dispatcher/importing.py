@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-import zoneinfo
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 from dispatcher import db, stories
 from dispatcher.addresses import MAX_ADDRESS, MailAddress, address_hash, parse_address
 from dispatcher.csvfiles import Broken, CsvFile
 from dispatcher.errors import DatabaseUnavailable, Invalid
-from dispatcher.texts import one_line
+from dispatcher.texts import DEFAULT_TIMEZONE, is_timezone, one_line
 
 #: Lines that are merged, and committed, at once.
 CHUNK_LINES = 50_000
@@ -28,7 +27,6 @@ CHUNK_BYTES = 16 * 1024 * 1024
 MAX_NAME = 200
 MAX_LOCALE = 35
 DEFAULT_LOCALE = "en"
-DEFAULT_TIMEZONE = "UTC"
 COLUMNS = ("email", "name", "locale", "timezone")
 
 #: What a spreadsheet takes a formula by.
@@ -308,11 +306,6 @@ def check_timezone(raw: str) -> str:
     timezone = raw.strip()
     if not timezone:
         return DEFAULT_TIMEZONE
-    if timezone not in _timezones():
+    if not is_timezone(timezone):
         raise _Refused("timezone", BAD_TIMEZONE, f"{timezone[:40]!r} is no timezone such as Europe/Berlin.")
     return timezone
-
-
-@cache
-def _timezones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones()) | {DEFAULT_TIMEZONE}

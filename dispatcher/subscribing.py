@@ -10,12 +10,12 @@ import zoneinfo
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 
 from dispatcher import db, stories
 from dispatcher.config import LANGUAGES
 from dispatcher.errors import Invalid, NotFound
 from dispatcher.model import Cadence, ChannelName, Story
+from dispatcher.texts import DEFAULT_TIMEZONE, is_timezone
 
 #: In a link, this story number means all stories of the subscriber.
 ALL_STORIES = 0
@@ -212,7 +212,7 @@ async def set_quiet(
         raise Invalid(
             "Quiet hours begin and end at the same time.", remedy="Pause instead to hear nothing.", field="quiet_to"
         )
-    if timezone not in _timezones():
+    if not is_timezone(timezone):
         raise Invalid(f"{timezone[:40]!r} is no timezone.", remedy="Choose one such as Europe/Kyiv.", field="timezone")
     async with database.transaction() as tx:
         values = {"quiet_from": quiet_from, "quiet_to": quiet_to, "breaking": breaking, "timezone": timezone}
@@ -249,9 +249,4 @@ def _nobody() -> NotFound:
 
 
 def _zone(timezone: str) -> zoneinfo.ZoneInfo:
-    return zoneinfo.ZoneInfo(timezone if timezone in _timezones() else "UTC")
-
-
-@cache
-def _timezones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones()) | {"UTC"}
+    return zoneinfo.ZoneInfo(timezone if is_timezone(timezone) else DEFAULT_TIMEZONE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
+from functools import cache
 
 from dispatcher.errors import Invalid, TooLarge
 
@@ -48,3 +50,17 @@ def many_lines(field: str, value: str, *, most_bytes: int) -> str:
             field=field,
         )
     return text
+
+
+#: The timezone of whoever named none.
+DEFAULT_TIMEZONE = "UTC"
+
+
+def is_timezone(name: str) -> bool:
+    """Whether this is the IANA name of a timezone, such as `Europe/Kyiv`."""
+    return name in _timezones()
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones()) | {DEFAULT_TIMEZONE}

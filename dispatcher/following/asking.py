@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import zoneinfo
-from functools import cache
-
 from dispatcher import db, stories
 from dispatcher.addresses import address_hash, parse_address
 from dispatcher.config import LANGUAGES
 from dispatcher.errors import Invalid, StoryClosed
 from dispatcher.model import Cadence, Story, StoryState
-
-DEFAULT_TIMEZONE = "UTC"
+from dispatcher.texts import DEFAULT_TIMEZONE, is_timezone
 
 
 class StoryEnded(StoryClosed):
@@ -99,9 +95,4 @@ def check_language(locale: str) -> str:
 
 def usable_timezone(timezone: str) -> str:
     """The timezone if it is one, else UTC: a browser's odd idea of where it is must not keep its reader out."""
-    return timezone if timezone in _timezones() else DEFAULT_TIMEZONE
-
-
-@cache
-def _timezones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones()) | {DEFAULT_TIMEZONE}
+    return timezone if is_timezone(timezone) else DEFAULT_TIMEZONE

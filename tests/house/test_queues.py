@@ -92,7 +92,7 @@ def test_compose_has_no_secret_of_its_own_and_listens_on_this_machine_alone(comp
 
 
 def test_compose_sets_only_settings_that_are_read(compose: dict[str, Any]) -> None:
-    source = "".join(Path(each.__file__).read_text() for each in (config, identity, logs))
+    source = "".join(Path(str(each.__file__)).read_text() for each in (config, identity, logs))
 
     for service in compose["services"].values():
         for key in service.get("environment", {}):
