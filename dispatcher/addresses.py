@@ -41,6 +41,12 @@ def parse_address(raw: str) -> MailAddress:
     return MailAddress(email=email, key=f"{found.local_part}@{found.ascii_domain}".lower())
 
 
+def masked(email: str) -> str:
+    """An address as its reader still knows it, and nobody learns it from a page that was passed on: `a…@example.org`."""
+    local, _, domain = email.rpartition("@")
+    return f"{local[:1]}…@{domain}"
+
+
 def needs_utf8(email: str) -> bool:
     """True if the address can only travel with SMTPUTF8 (RFC 6531)."""
     return not email.isascii()

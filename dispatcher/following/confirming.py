@@ -6,6 +6,7 @@ import hmac
 from dataclasses import dataclass
 
 from dispatcher import db, stories
+from dispatcher.addresses import masked
 from dispatcher.errors import NotFound
 from dispatcher.following.answering import EMAIL, WEBPUSH, notice
 from dispatcher.following.asking import open_story
@@ -50,13 +51,12 @@ async def pending(database: db.Database, token: str) -> Pending:
     """What `token` would confirm; changes nothing. Raises `BadConfirmLink` for every token that confirms nothing."""
     async with database.connection() as connection:
         row = await _open(connection, token)
-    local, _, domain = row["email"].rpartition("@")
     return Pending(
         story=stories.story_from(row),
         successor_headline=row["successor_headline"] or "",
         cadence=Cadence(row["cadence"]),
         catch_up=row["catch_up"],
-        email_masked=f"{local[:1]}…@{domain}",
+        email_masked=masked(row["email"]),
         device_names=tuple(row["device_names"]),
         locale=row["locale"],
     )

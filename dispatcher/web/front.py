@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from dispatcher import db
+from dispatcher.addresses import masked
 from dispatcher.config import LANGUAGES, Settings
 from dispatcher.embedded.inbox import Inbox
 from dispatcher.limiting import Limiter, Puzzle
@@ -51,7 +52,7 @@ class Front:
     def of(cls, settings: Settings, database: db.Database, assets: Assets) -> Front:
         """The front of an application with these settings."""
         for language in LANGUAGES:
-            environment("web", language).filters.update(times.filters(language), code=code)
+            environment("web", language).filters.update(times.filters(language), code=code, masked=masked)
         limiter = Limiter(settings.broker_url, brake=settings.brake)
         return cls(
             settings=settings,
