@@ -34,7 +34,7 @@ READERS = (
     ("Łucja Żak", "pl", "Europe/Warsaw"),
     ("José Ibáñez", "es", "America/Mexico_City"),
     ("佐藤 花子", "ja", "Asia/Tokyo"),
-    ("Νίκος Παππάς", "el", "Europe/Athens"),
+    ("Олена Коваленко", "uk", "Europe/Kyiv"),
     ("ليلى حداد", "ar", "Asia/Beirut"),
     ("Søren Åberg", "da", "Europe/Copenhagen"),
     ("", "en", "UTC"),
