@@ -1,0 +1,100 @@
+"""A list of forms is no weapon against one inbox, and a flood of them none against us."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from dispatcher.embedded.valkey import Valkey
+from tests.api.serving import Site, running, settings_for
+from tests.security.conftest import times
+from tests.security.house import House
+from tests.support.directories import running as run_part
+from tests.support.directories import service_directory
+
+STORIES = 500
+
+
+def stories_of(house: House, count: int) -> list[str]:
+    """So many new stories."""
+    first = house.story("bomb")
+    house.site.look(
+        "INSERT INTO stories (slug, headline) SELECT %s || '-' || n, 'One' FROM generate_series(2, %s) AS n",
+        *(first, count),
+    )
+    return [first, *(f"{first}-{number}" for number in range(2, count + 1))]
+
+
+def test_one_victim_and_500_stories_is_one_mail_an_hour_and_three_a_day(house: House) -> None:
+    """S1, with a worker and a relay: at most one confirmation an hour and three a day, and nothing else before one."""
+    victim = house.address("victim")
+    stories = stories_of(house, STORIES)
+    with ThreadPoolExecutor(2) as hands:
+        answers = list(hands.map(lambda slug: house.site.follow(slug, victim).status_code, stories))
+    house.settled()
+    by_hour = [len(house.taken(victim))]
+    for _ in range(5):
+        house.later(61 / 60)
+        for slug in stories[:4]:
+            house.ask(slug, victim)
+        house.settled()
+        by_hour.append(len(house.taken(victim)))
+    house.publish(stories[0])
+    house.later(24)
+    house.ask(stories[0], victim)
+    house.settled()
+    print(f"S1: {STORIES} forms, mails by hour {by_hour}, after a day {len(house.taken(victim))}")
+
+    assert set(answers) == {303}
+    assert by_hour == [1, 2, 3, 3, 3, 3]
+    assert len(house.taken(victim)) == 4
+    assert {mail["Subject"].partition(":")[0] for mail in house.mails(victim)} == {"Please confirm"}
+    assert house.site.look("SELECT count(*) FROM subscribers WHERE email = %s", victim) == [(0,)]
+
+
+def test_ten_thousand_addresses_from_one_client_are_twenty_asks(house: House) -> None:
+    """S2: 10,000 in the long run."""
+    count, client, slug = times(10_000, 200), house.site.somewhere(), house.story()
+    with ThreadPoolExecutor(2) as hands:
+        answers = list(
+            hands.map(
+                lambda n: house.site.follow(slug, f"r{n}@{slug}.example", client=client).status_code, range(count)
+            )
+        )
+    house.settled()
+    print(f"S2: {count} forms from one client, {answers.count(303)} heard")
+
+    assert answers.count(303) == 20
+    assert set(answers) == {303, 429}
+    assert len([each for each in house.sink.taken if each.recipient.endswith(f"@{slug}.example")]) == 20
+
+
+@pytest.fixture
+def flooded(database_url: str) -> Iterator[Site]:
+    """A site with a broker of its own; its brake is that of an installation in the long run."""
+    with (
+        service_directory() as directory,
+        run_part(Valkey(directory / "valkey")) as valkey,
+        running(settings_for(database_url, valkey.url, brake=times(600, 100))) as found,
+    ):
+        found.create_story()
+        yield found
+
+
+def test_a_thousand_clients_at_once_are_asked_for_work_within_a_minute(flooded: Site) -> None:
+    """S2: each of them is within its own limit. 1,000 in the long run."""
+    count, began = times(1_000, 150), time.monotonic()
+    with ThreadPoolExecutor(2) as hands:
+        answers = list(hands.map(lambda n: flooded.follow(email=f"r{n}@mail.example"), range(count)))
+    took = time.monotonic() - began
+    asked = [answer for answer in answers if answer.status_code == 429]
+    print(f"S2: {count} clients, work is asked of {len(asked)} after {took:.1f} s at most")
+
+    assert took < 60
+    assert all(re.search(r'name="puzzle" value="[\w=-]+"', answer.text) for answer in asked)
+    assert flooded.look("SELECT count(*) FROM asks")[0][0] <= times(600, 100) * 1.1
+    assert len(asked) == count - flooded.look("SELECT count(*) FROM asks")[0][0]
