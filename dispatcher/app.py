@@ -70,6 +70,8 @@ def create_app(settings: Settings, *, watch_every: float = monitoring.EVERY) -> 
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        # It would lead to whatever host the asker names, and without TLS behind a proxy that has it.
+        redirect_slashes=False,
         # Spans would carry whole addresses, and ours hold tokens.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
