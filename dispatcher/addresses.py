@@ -42,7 +42,7 @@ def parse_address(raw: str) -> MailAddress:
 
 
 def masked(email: str) -> str:
-    """An address as its reader still knows it, and nobody learns it from a page that was passed on: `a…@example.org`."""
+    """An address as its reader still knows it, and as nobody learns it from a page passed on: `a…@example.org`."""
     local, _, domain = email.rpartition("@")
     return f"{local[:1]}…@{domain}"
 
