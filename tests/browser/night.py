@@ -70,9 +70,9 @@ class Night:
         page.add_init_script(stand_in(subscription=device.subscription))
         return Window(page, Screen(page), device)
 
-    def tell(self, slug: str, headline: str, importance: str = "breaking") -> dict[str, tuple[int, int]]:
+    def tell(self, slug: str, headline: str, importance: str = "breaking", **more: Any) -> dict[str, tuple[int, int]]:
         """Publish, and wait until nobody waits. Of each channel: how many were to be told, and how many were."""
-        published = self.site.publish(slug, headline=headline, importance=importance)
+        published = self.site.publish(slug, headline=headline, importance=importance, **more)
         end = time.monotonic() + 15
         with self.site.cms() as cms:
             while True:

@@ -23,7 +23,7 @@ from tests.support.databases import fresh_database
 
 pytestmark = pytest.mark.browser
 
-#: All rules that axe-core has, also the ones that it leaves out by itself: targets of 24 px are WCAG 2.2 AA.
+#: The rules that axe-core follows by itself, and the one for targets of 24 px, which WCAG 2.2 AA adds.
 #: What stands in the frame of a mail is the newsroom's letter, not a page of ours.
 LOOK = """async () => {
   const options = { resultTypes: ["violations"], rules: { "target-size": { enabled: true } }, iframes: false };
