@@ -171,7 +171,7 @@ async def _everybody_tries(room: Newsroom, file: Path, crowd: Crowd, said: Said)
     said.tried += done.read
     said.taken += done.added
     for email in crowd.asks:
-        form = {"email": email, "cadence": Cadence.EVERY, "locale": "en", "timezone": "UTC"}
+        form: dict[str, Any] = {"email": email, "cadence": Cadence.EVERY, "locale": "en", "timezone": "UTC"}
         await said.ask("form", following.ask_to_follow(room.database, SECRET, "dam", **form))
     await following.answer(room.database, SECRET)
     for row in await room.run("SELECT slug FROM stories"):

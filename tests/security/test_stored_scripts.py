@@ -1,0 +1,145 @@
+"""Whatever editors, readers, browsers and relays write, no page runs it (S15)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dispatcher.config import Newsroom
+from dispatcher.embedded.maildir import Maildir
+from dispatcher.embedded.postgres import Postgres
+from dispatcher.embedded.valkey import Valkey
+from tests.browser.windows import Window
+from tests.journeys.test_web_guards import HOSTILE
+from tests.security.house import House, a_house
+from tests.support.boxes import eventually
+from tests.support.databases import fresh_database
+from tests.support.directories import service_directory
+
+pytestmark = pytest.mark.browser
+
+#: Each of these says `alert` if it runs, and all of them stand in every field as far as they fit.
+SCRIPTS = [text for text in HOSTILE if "alert" in text]
+LINE = " ".join(
+    (
+        "</title></textarea></style></script>",
+        *SCRIPTS,
+        '"\' autofocus onfocus=alert(2) onmouseover=alert(3) x="',
+        "<a href=javascript:alert(4)>go</a>",
+        "<details open ontoggle=alert(5)>",
+        "]]>--><svg/onload=alert(6)>",
+    )
+)
+BODY = "\n\n".join((*SCRIPTS, "[go](javascript:alert(7))", "![x](x onerror=alert(8))", "<javascript:alert(9)>", LINE))
+
+
+@pytest.fixture(scope="module")
+def hostile(postgres: Postgres, template_database: str, valkey: Valkey) -> Iterator[House]:
+    """A newsroom in which everybody is hostile, itself among them."""
+    newsroom = Newsroom(name=LINE[:150], address=LINE[150:300])
+    with (
+        service_directory() as directory,
+        fresh_database(postgres, template_database) as url,
+        a_house(url, valkey.url, inbox_dir=directory / "mail", newsroom=newsroom) as found,
+    ):
+        Maildir(directory / "mail").close()
+        yield found
+
+
+def pages(house: House) -> list[str]:
+    """Every page that there is, filled to the brim."""
+    site = house.site
+    slug, closed = house.story(headline=LINE[:200], summary=LINE[:500]), house.story("closed", headline=LINE[-200:])
+    for number in range(0, len(LINE), 200):
+        house.publish(slug, headline=LINE[number : number + 200], summary=LINE[:500], body=BODY, importance="breaking")
+    house.publish(slug, headline=LINE[:200], body=BODY, kind="correction", corrects=1)
+    ada, eve = house.address("ada"), house.address("x'+alert+'")
+    own = house.confirmed(slug, ada, catch_up="1")
+    house.ask(closed, ada)
+    house.ask(slug, eve)
+    [mail] = house.mails(eve)
+    confirm = house.path(mail, "confirm")
+    site.look("UPDATE subscribers SET name = %s", LINE[:200])
+    [(reader,)] = site.look("SELECT id FROM subscribers WHERE email = %s", ada)
+    for text in (*SCRIPTS, LINE):
+        site.add_device(reader, name=text[:80])
+    site.close_story(closed, successor=slug)
+    house.mails(ada, 3)
+    put_into_inbox(house)
+    inbox = re.findall(r'href="(/inbox/[^"?]+)"', site.get("/inbox").text)
+    assert len(inbox) >= 4
+    return [
+        *("/", f"/s/{slug}", f"/s/{slug}?before=2", f"/s/{closed}", f"/s/{slug}/asked", f"/embed/{slug}", "/lost"),
+        *(f"/embed/{closed}", f"/embed/{slug}?asked=1", "/lost/asked", confirm, own, f"{own}/erase", "/api/v1/docs"),
+        *(site.leave_path(reader, slug), site.leave_path(reader), f"{own}?done=confirmed&story={slug}"),
+        *("/inbox", "/inbox?q=%3Cscript%3Ealert(1)%3C/script%3E", *inbox),
+        *(f"{mail}?view={view}&images=1" for mail in inbox for view in ("html", "text", "headers")),
+        *(f"/s/{text}" for text in ("<script>alert(1)</script>", "%3Cimg%20src=x%20onerror=alert(1)%3E")),
+        *(f"{own}?done={text}&story={text}" for text in ("<script>alert(1)</script>", '"><svg onload=alert(1)>')),
+        *("/manage/<script>alert(1)</script>", "/confirm/'-alert(1)-'", "/u/%22%3E%3Csvg%20onload=alert(1)%3E"),
+    ]
+
+
+def put_into_inbox(house: House) -> None:
+    """What the relay was given is what the catcher would have caught."""
+    assert house.site.settings.inbox_dir is not None
+    maildir = Maildir(house.site.settings.inbox_dir)
+    for each in house.sink.taken:
+        maildir.put(each.sender, [each.recipient], each.data)
+    maildir.close()
+
+
+def test_no_page_runs_what_anybody_has_written(hostile: House, window: Callable[..., Window]) -> None:
+    """S15: 0 dialogs on every page, and nothing that the policy had to stop."""
+    opened = window()
+    found = pages(hostile)
+    for path in found:
+        answer = opened.page.goto(hostile.site.url + path)
+        assert answer is not None
+        policy = answer.headers["content-security-policy"]
+        assert "script-src 'self'" in policy
+        assert "unsafe" not in policy
+        opened.page.mouse.move(300, 300)
+        for _ in range(3):
+            opened.page.keyboard.press("Tab")
+        strange = [line for line in opened.trouble if "404" not in line]
+        assert strange == [], path
+    print(f"S15: {len(found)} pages, 0 dialogs")
+
+
+@pytest.mark.parametrize("path", ["/s/{slug}", "/embed/{slug}", "/lost"])
+def test_what_was_typed_wrong_is_shown_again_as_text(hostile: House, window: Callable[..., Window], path: str) -> None:
+    """S15: what comes back in a form that a reader, or whoever sent them the link, has filled in."""
+    slug = hostile.story()
+    opened = window()
+    for text in (SCRIPTS[0], LINE):
+        opened.page.goto(hostile.site.url + path.format(slug=slug))
+        with opened.page.expect_navigation():
+            opened.page.evaluate(
+                "text => { const field = document.querySelector('input[name=email]'); field.type = 'text';"
+                " field.value = text; field.form.submit(); }",
+                text,
+            )
+        shown = opened.page.locator("input[name=email]").input_value()
+        assert shown == text[:320]
+    assert [line for line in opened.trouble if "422" not in line and "429" not in line] == []
+
+
+def test_what_a_relay_says_is_shown_as_text_by_whatever_shows_it(hostile: House) -> None:
+    """S15: no page shows it yet; the API does, as JSON that no browser takes for a page."""
+    slug, email = hostile.story(), hostile.address()
+    hostile.confirmed(slug, email)
+    said = "550 5.7.1 <script>alert(1)</script>"
+    hostile.sink.script = lambda step, argument, session: said if step == "RCPT" and argument == email else None
+    blast = hostile.site.publish(slug)["blasts"][0]["id"]
+    try:
+        assert eventually(lambda: hostile.site.look("SELECT reply FROM deliveries WHERE blast_id = %s", blast) != [])
+    finally:
+        hostile.sink.script = lambda *_: None
+    with hostile.site.cms() as cms:
+        answer = cms.get(f"/api/v1/blasts/{blast}")
+
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
