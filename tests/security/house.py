@@ -145,7 +145,7 @@ def timed(act: Callable[[], object]) -> float:
 @contextmanager
 def a_house(database_url: str, broker_url: str, **settings: Any) -> Iterator[House]:
     """A house on this database and this broker."""
-    with _beside() as (sink, service):
+    with beside() as (sink, service):
         made = settings_for(
             *(database_url, broker_url),
             relays=(RelaySettings(host="127.0.0.1", port=sink.port, starttls="never", lanes=4),),
@@ -175,7 +175,7 @@ def working(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _beside() -> Iterator[tuple[Sink, PushService]]:
+def beside() -> Iterator[tuple[Sink, PushService]]:
     """A relay and a push service on a thread of their own."""
     loop = asyncio.new_event_loop()
     made: list[tuple[Sink, PushService]] = []
