@@ -18,7 +18,9 @@ SILENCE = 10_000
 MOST_CRASHES = 3
 RETRY_BATCH_SIZE = 500
 MOST_DUE = 50_000
-GIVEN_UP = "Sending this crashed the worker three times; nothing more is tried."
+#: A notice on which so many workers died is given up: two while they had others on their way, three with it alone.
+MOST_DEATHS = 5
+GIVEN_UP = "Sending this crashed the worker five times; nothing more is tried."
 #: Seconds between two rounds of forgetting.
 FORGET_EVERY = 3600.0
 POISON = "Sending to this reader crashed the worker three times; nothing more is tried."
@@ -49,7 +51,7 @@ async def tick(database: db.Database) -> Work:
             done = {
                 "freed": await tx.execute("take_back", **{"class": ALIVE}),
                 "notices": await tx.execute("take_back_notices", **{"class": ALIVE}),
-                "given_up": await tx.execute("bury_notices", most=MOST_CRASHES, reason=GIVEN_UP),
+                "given_up": await tx.execute("bury_notices", most=MOST_DEATHS, reason=GIVEN_UP),
                 "cancelled": await tx.execute("end_cancelled"),
                 "split": await tx.execute("split_crashing", most=MOST_CRASHES),
                 "buried": await tx.execute("bury_poison", most=MOST_CRASHES, reason=POISON),

@@ -260,11 +260,11 @@ async def test_a_worker_that_stops_gives_its_notices_back_unharmed(database: db.
     assert set(sink.copies().values()) == {1}
 
 
-async def test_a_notice_whose_worker_died_is_free_again_and_given_up_after_three_deaths(database: db.Database) -> None:
+async def test_a_notice_whose_worker_died_is_free_again_and_given_up_after_five_deaths(database: db.Database) -> None:
     room = newsroom(database)
     await room.story()
     number = await confirm_notice(room)
-    for _ in range(3):
+    for _ in range(5):
         await room.run(
             "UPDATE notices SET claims = claims + 1, worker = 4711, lease_token = 1,"
             " lease_until = now() + interval '1 hour'"

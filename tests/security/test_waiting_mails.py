@@ -139,7 +139,7 @@ async def test_who_waits_beside_a_mail_that_kills_its_worker_is_not_given_up_wit
     for email in (POISON, *INNOCENT):
         await owe(room, "following", email)
     sent: list[str] = []
-    for worker in range(40):
+    for worker in range(60):
         claimed = await _claim(room, worker)
         if POISON not in claimed:  # it lives, and sends what it has
             sent += claimed
