@@ -231,6 +231,11 @@ class Notices:
         self._results.append(result)
         self._more.set()
 
+    def interrupted(self) -> None:
+        """Others hold this worker for dead, and claim what it holds: begin none of it any more."""
+        for notice in self._held.values():
+            notice.is_called_back = True
+
     async def _claim_for_ever(self) -> None:
         while not self._stopping:
             self._poke.clear()
@@ -253,6 +258,8 @@ class Notices:
             rows = await claim(connection, worker, may_be_alone=not self._held)
         claimed = [Notice(row, claimed_at + LEASE - RESERVE) for row in rows]
         self._held.update((notice.token, notice) for notice in claimed)
+        if self._worker() != worker:
+            self.interrupted()
         for notice in claimed:
             await self._begin(notice)
         return bool(claimed)

@@ -367,5 +367,7 @@ class Sender:
                 batch.lost = True
                 batch.reason = "the lease was lost"
                 log.warning("lease lost", batch=batch.id)
+        if self._pulse.worker is None:
+            self._notices.interrupted()
         self._poke.set()
         self._notices.nudge()

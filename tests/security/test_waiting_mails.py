@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+
+import psycopg
 
 from dispatcher import db, following, notices, privacy, subscribing, upkeep
+from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import Cadence
 from dispatcher.pulse import ALIVE
 from dispatcher.sending import Sender
@@ -165,3 +169,58 @@ async def _claim(room: Newsroom, worker: int) -> list[str]:
         rows = await notices.claim(connection, worker, may_be_alone=True)
         await connection.raw.execute("SELECT pg_advisory_unlock(%s, %s)", (ALIVE, worker))
     return [row["email"] for row in rows]
+
+
+async def test_a_database_that_hangs_up_on_everybody_loses_no_mail(database: db.Database, database_url: str) -> None:
+    """R6 for notices: every connection ends twice, while asks are answered and mails are on their way."""
+    async with a_sink(slow(0.05)) as sink:
+        room = newsroom(database, sink.port)
+        await room.story()
+        emails = [f"reader{number}@d{number % 20}.example" for number in range(100)]
+        for email in emails:
+            await following.ask_to_follow(
+                *(database, SECRET, "dam"), email=email, cadence=Cadence.EVERY, locale="en", timezone="UTC"
+            )
+        restarts = [10, 40]
+        async with room.sender() as sender, asyncio.timeout(30):
+            while len(sink.copies()) < len(emails) or await still_owed(room):
+                if restarts and len(sink.taken) >= restarts[0]:
+                    restarts.pop(0)
+                    await hang_up(database_url)
+                with suppress(DatabaseUnavailable):
+                    await following.answer(database, SECRET)
+                    await upkeep.tick(database)
+                sender.nudge()
+                await asyncio.sleep(0.05)
+            before = -1
+            while len(sink.taken) > before:  # whatever is sent once more, let it come
+                before = len(sink.taken)
+                await asyncio.sleep(0.5)
+        states = await room.run("SELECT state, count(*) AS count FROM notices GROUP BY state")
+
+    duplicates = sink.copies().total() - len(emails)
+    print(f"R6, notices: twice without a database: lost 0, duplicates {duplicates}, bound {2 * LANES}")
+    assert restarts == []
+    assert set(sink.copies()) == set(emails)
+    assert duplicates <= 2 * LANES
+    assert states == [{"state": "accepted", "count": len(emails)}]
+
+
+#: Of the one relay that `newsroom` has.
+LANES = 4
+
+
+async def still_owed(room: Newsroom) -> bool:
+    try:
+        return bool(await room.run("SELECT id FROM notices WHERE next_at IS NOT NULL LIMIT 1"))
+    except DatabaseUnavailable:
+        return True
+
+
+async def hang_up(database_url: str) -> None:
+    """End every connection but our own, as a restart does."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
