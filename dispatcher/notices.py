@@ -166,7 +166,7 @@ class Notices:
         self._return_path = settings.mail_from.addr_spec
         self._held: dict[int, Notice] = {}  # by lease token
         self._results: list[Result] = []
-        self._given_back: list[tuple[int, float]] = []
+        self._given_back: list[tuple[Notice, float]] = []
         self._poke = asyncio.Event()
         self._more = asyncio.Event()
         self._stopping = False
@@ -209,7 +209,7 @@ class Notices:
     def give_back(self, notice: Notice, pause: float) -> None:
         """It was never offered to a relay."""
         self._held.pop(notice.token, None)
-        self._given_back.append((notice.token, 0.0 if self._stopping else max(pause, LEAST_PAUSE)))
+        self._given_back.append((notice, 0.0 if self._stopping else max(pause, LEAST_PAUSE)))
         self._more.set()
 
     def settle(
@@ -347,8 +347,12 @@ class Notices:
                     reasons=[f"no such address ({result.outcome.reply.partition(' ')[0]})" for result in bad],
                 )
             if given_back:
-                tokens, pauses = [token for token, _ in given_back], [pause for _, pause in given_back]
-                await connection.execute("release_notices", tokens=tokens, pauses=pauses)
+                await connection.execute(
+                    "release_notices",
+                    ids=[notice.id for notice, _ in given_back],
+                    tokens=[notice.token for notice, _ in given_back],
+                    pauses=[pause for _, pause in given_back],
+                )
         del self._given_back[:returned]
         done = self._results[:count]
         del self._results[:count]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
 from dispatcher import db
+from dispatcher.embedded.postgres import Postgres
+from dispatcher.pulse import ALIVE
 from dispatcher.sending import WARM
+from tests.support.databases import fresh_database
 
 IDS = list(range(20_001, 20_501))
 VALUES: dict[str, dict[str, Any]] = {
@@ -48,6 +53,138 @@ def test_a_batch_reads_its_own_readers_and_not_the_whole_ledger(crowded: str, na
     read = {node["Relation Name"]: _rows(node) for node in _nodes(row[0][0]["Plan"]) if "Relation Name" in node}
     assert read.get("deliveries", 0) <= len(IDS)
     assert all(rows <= 2 * len(IDS) for rows in read.values()), read
+
+
+#: The 500 readers of a batch, their addresses' hashes, and the devices of a batch.
+SOME = list(range(20_001, 20_501))
+HASHES = [number.to_bytes(8, "big") for number in SOME]
+ONE: dict[str, Any] = {"subscriber_id": SOME[0], "address_hash": HASHES[0]}
+CLAIM = {"class": ALIVE, "worker": 1, "lease": 60.0, "most": 100, "suspect": 2, "alone": False}
+#: Statements that readers wait for, or that run all the time, with as many rows as they may look at in one table.
+READERS: dict[str, tuple[dict[str, Any], int]] = {
+    "take_asks": ({"limit": 200, "only": None}, 400),
+    "askers": ({"hashes": HASHES}, 1_000),
+    "askers_subscriptions": ({"subscribers": SOME, "stories": [1] * len(SOME)}, 500),
+    "mails_of_late": ({"hashes": HASHES}, 3_000),
+    "find_suppression": (ONE, 1),
+    "open_confirmation": ({"token_hash": HASHES[0]}, 2),
+    "claim_notices": (CLAIM, 500),
+    "record_notices": (
+        {
+            "ids": SOME,
+            "states": ["accepted"] * 500,
+            "attempts": [1] * 500,
+            "in_doubt": [0] * 500,
+            "retry_in": [None] * 500,
+            "codes": [250] * 500,
+            "relays": ["r"] * 500,
+            "replies": ["ok"] * 500,
+        },
+        1_000,
+    ),
+    "release_notices": ({"ids": SOME, "tokens": SOME, "pauses": [1.0] * 500}, 1_000),
+    "suppress_notice_addresses": ({"ids": SOME[:10], "reasons": ["no"] * 10}, 20),
+    "take_back_notices": ({"class": ALIVE}, 400),
+    "bury_notices": ({"most": 5, "reason": "x"}, 400),
+    "load_devices": ({"story_id": 1, "blast_id": 2, "ids": SOME, "since": "now", "expires_at": "infinity"}, 1_000),
+    "note_received_by_devices": ({"story_id": 1, "ids": SOME, "seq": 1}, 1_000),
+    "remove_gone_devices": ({"ids": SOME[:10]}, 40),
+    "find_device": ({"endpoint_hash": HASHES[0]}, 1),
+    "lock_readers": ({"ids": SOME[:2]}, 2),
+    "reader_page": (ONE, 1),
+    "devices_of_reader": (ONE, 2),
+    "followed_stories": (ONE, 10),
+    "end_subscription": ({**ONE, "story_id": 1}, 1),
+    "end_all_subscriptions": (ONE, 10),
+    "set_channels": ({**ONE, "story_id": 1, "channels": ["email"]}, 1),
+    "without_browsers": (ONE, 10),
+    "move_devices": ({"from": SOME[0], "to": SOME[1]}, 10),
+    "join_followed": ({"from": SOME[0], "to": SOME[1]}, 20),
+    "erase_confirmations": (ONE, 10),
+    "erase_notices": (ONE, 10),
+    "erase_devices": (ONE, 10),
+    "erase_subscriptions": (ONE, 10),
+    "erase_reader": (ONE, 10),
+    "export_reader": (ONE, 1),
+    "export_subscriptions": (ONE, 10),
+    "export_confirmations": (ONE, 10),
+    "export_notices": (ONE, 10),
+}
+
+
+@pytest.fixture(scope="module")
+def many_readers(postgres: Postgres, template_database: str) -> Iterator[str]:
+    """30,000 readers with a device, a confirmation and two notices each; 400 notices and 2,000 asks wait."""
+    with fresh_database(postgres, template_database) as url, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            """
+            INSERT INTO stories (slug, headline) VALUES ('dam', 'The dam');
+            INSERT INTO subscribers (email, address_hash)
+            SELECT 'reader' || n || '@example.test', int8send(n) FROM generate_series(1, 30000) AS n;
+            INSERT INTO subscriptions (story_id, subscriber_id, channels, confirmed_at)
+            SELECT 1, id, CASE WHEN id % 100 = 0 THEN '{email,webpush}' ELSE '{email}' END::channel[],
+                   now() - interval '1 day' FROM subscribers;
+            INSERT INTO devices (id, subscriber_id, endpoint, endpoint_hash, public_key, auth_secret)
+            SELECT id, id, 'https://push.example/' || id, int8send(id), decode(repeat('04', 65), 'hex'),
+                   decode(repeat('00', 16), 'hex') FROM subscribers;
+            INSERT INTO confirmations (token_hash, email, address_hash, story_id, cadence, catch_up, locale, timezone,
+                                       expires_at)
+            SELECT int8send(id), email, address_hash, 1, 'every', false, 'en', 'UTC', now() + interval '1 day'
+            FROM subscribers;
+            INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, locale, timezone, expires_at,
+                                 state, next_at)
+            SELECT 'following', CASE WHEN due THEN email END, address_hash, id, 1, 'en', 'UTC',
+                   now() + interval '1 day', CASE WHEN NOT due THEN 'accepted'::delivery_state END,
+                   CASE WHEN due THEN now() END
+            FROM subscribers, LATERAL (SELECT id <= 200 AS due) d, generate_series(1, 2);
+            INSERT INTO asks (kind, email, address_hash, story_id, locale, timezone)
+            SELECT 'follow', email, address_hash, 1, 'en', 'UTC' FROM subscribers LIMIT 2000;
+            INSERT INTO suppressions SELECT int8send(-id), 'complaint' FROM subscribers;
+            INSERT INTO updates (story_id, seq, kind, importance, headline, body, content_hash, published_by)
+            VALUES (1, 1, 'update', 'major', 'x', 'x', '', 'test');
+            INSERT INTO blasts (update_id, channel, urgency, state, candidates)
+            VALUES (1, 'email', 30, 'done', 0), (1, 'webpush', 30, 'cutting', NULL);
+            INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state)
+            SELECT 2, id, now(), 'accepted' FROM subscribers WHERE id <= 20500;
+            """
+        )
+        connection.execute("VACUUM ANALYZE")
+        yield url
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_whoever_waits_does_not_wait_for_all_other_readers(many_readers: str, name: str) -> None:
+    """Rows that a plan looks at, those that it throws away among them."""
+    values, most = READERS[name]
+    with psycopg.connect(many_readers) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s, 1)", (ALIVE,))
+        row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {db.statements()[name]}", values).fetchone()
+        connection.rollback()
+
+    assert row is not None
+    read: Counter[str] = Counter()
+    for node in _nodes(row[0][0]["Plan"]):
+        if node["Node Type"].endswith("Scan") and "Relation Name" in node:
+            read[node["Relation Name"]] += _rows(node)
+    assert all(rows <= most for rows in read.values()), read
+
+
+def test_a_push_blast_reads_those_who_want_pushes_and_not_every_follower(many_readers: str) -> None:
+    """300 of 30,000 do."""
+    with psycopg.connect(many_readers) as connection:
+        statement = f"EXPLAIN (ANALYZE, FORMAT JSON) {db.statements()['cut_next']}"
+        row = connection.execute(statement, {"urgency": 99, "batch_size": 500}).fetchone()
+        cut = connection.execute("SELECT sum(cardinality(subscriber_ids)) FROM batches").fetchone()
+        connection.rollback()
+
+    assert row is not None
+    assert cut == (300,)
+    read: Counter[str] = Counter()
+    for node in _nodes(row[0][0]["Plan"]):
+        if "Relation Name" in node:
+            read[node["Relation Name"]] += _rows(node)
+    assert read["subscriptions"] <= 400, read
+    assert read["devices"] <= 400, read
 
 
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:

@@ -35,10 +35,11 @@ SELECT pg_advisory_xact_lock(('x' || encode(substr(hash, 1, 8), 'hex'))::bit(64)
 FROM unnest(%(hashes)s::bytea[]) AS hash;
 
 -- name: askers
--- What is known of each address that asks, and whether its reader has confirmed anything that goes on.
+-- What is known of each address that asks, and whether its reader has confirmed anything that goes on. That is looked up for
+-- each by itself: all at once, every subscription there is would be read for it.
 SELECT a.address_hash, s.id, s.email, s.locale, s.timezone, x.reason AS suppressed_because,
-       EXISTS (SELECT FROM subscriptions f
-               WHERE f.subscriber_id = s.id AND f.confirmed_at IS NOT NULL AND f.ended_at IS NULL) AS is_confirmed
+       coalesce((SELECT true FROM subscriptions f WHERE f.subscriber_id = s.id AND f.confirmed_at IS NOT NULL
+                                                        AND f.ended_at IS NULL LIMIT 1), false) AS is_confirmed
 FROM unnest(%(hashes)s::bytea[]) AS a (address_hash)
 LEFT JOIN subscribers s ON s.address_hash = a.address_hash
 LEFT JOIN suppressions x ON x.address_hash = a.address_hash;

@@ -69,8 +69,8 @@ ON CONFLICT DO NOTHING;
 -- Give notices back that were never offered to a relay: nobody crashed, so the claim does not count.
 UPDATE notices n SET claims = claims - 1, next_at = clock_timestamp() + make_interval(secs => o.pause),
     lease_token = NULL, lease_until = NULL, worker = NULL
-FROM unnest(%(tokens)s::bigint[], %(pauses)s::float8[]) AS o (token, pause)
-WHERE n.lease_token = o.token;
+FROM unnest(%(ids)s::bigint[], %(tokens)s::bigint[], %(pauses)s::float8[]) AS o (id, token, pause)
+WHERE n.id = o.id AND n.lease_token = o.token;
 
 -- name: take_back_notices
 -- Free the notices whose lease lapsed, or whose worker's connection has ended.
