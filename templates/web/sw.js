@@ -12,7 +12,7 @@ const ENGLISH = {
 
 self.addEventListener("install", (event) => event.waitUntil(self.skipWaiting()));
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
-self.addEventListener("push", (event) => event.waitUntil(show(read(event.data))));
+self.addEventListener("push", (event) => event.waitUntil(inTurn(read(event.data))));
 self.addEventListener("pushsubscriptionchange", (event) => event.waitUntil(renew(event)));
 self.addEventListener("notificationclick", (event) => {
   const { notification, action } = event;
@@ -52,6 +52,14 @@ async function words() {
   } catch {
     return ENGLISH; // storage is switched off
   }
+}
+
+// One push after the other: which one is newer is seen only once the one before it is shown.
+let turn = Promise.resolve();
+
+function inTurn(update) {
+  turn = turn.catch(() => {}).then(() => show(update));
+  return turn;
 }
 
 async function show(update) {

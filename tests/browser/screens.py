@@ -13,6 +13,16 @@ SHOWN = """async () => (await (await navigator.serviceWorker.ready).getNotificat
     at: n.timestamp, actions: n.actions.map(a => [a.action, a.title]) }))"""
 
 
+#: Lets the service worker count what it is pushed, and tells what it has counted.
+LISTEN = """() => {
+  if (!("heard" in self)) {
+    self.heard = 0;
+    self.addEventListener("push", () => { self.heard += 1; });
+  }
+  return self.heard;
+}"""
+
+
 class Screen:
     """The notifications of a browser, whose service worker is pushed to over the browser's own protocol."""
 
@@ -24,14 +34,27 @@ class Screen:
         self._cdp.on("ServiceWorker.workerRegistrationUpdated", self._note)
         self._cdp.send("ServiceWorker.enable")
 
-    def push(self, data: str) -> None:
-        """Hand over a push that has been decrypted, as the browser's own client of its push service does."""
+    def push(self, *pushes: str) -> None:
+        """Hand over pushes that have been decrypted, at once, as the browser's own client of its push service does.
+
+        What the service worker does about them is done when this returns: chromium loses a notification if it is asked
+        for those that are shown in the very moment in which this one appears.
+        """
         origin = "/".join(self.page.url.split("/", 3)[:3])
-        until(lambda: f"{origin}/" in self._registrations, self.page)
-        self._cdp.send(
-            "ServiceWorker.deliverPushMessage",
-            {"origin": origin, "registrationId": self._registrations[f"{origin}/"], "data": data},
-        )
+        registration = self._registration(f"{origin}/")
+        heard = self.worker.evaluate(LISTEN)
+        for data in pushes:
+            self._cdp.send(
+                "ServiceWorker.deliverPushMessage",
+                {"origin": origin, "registrationId": registration, "data": data},
+            )
+        until(lambda: self.worker.evaluate("self.heard") == heard + len(pushes), self.page)
+        self.worker.evaluate("turn")
+
+    def _registration(self, scope: str) -> str:
+        """The number of a service worker's registration, which has been asked for."""
+        until(lambda: scope in self._registrations and self.page.context.service_workers, self.page)
+        return self._registrations[scope]
 
     def shown(self, count: int = 1) -> list[dict[str, Any]]:
         """The notifications that are shown, once there are so many; or those that are there after 10 s."""

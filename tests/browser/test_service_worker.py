@@ -49,7 +49,6 @@ def test_a_push_is_shown_in_its_story_s_one_slot(site: Site, pushed: Screen) -> 
     pushed.push(update(site, site.url + site.leave_path(1, "tarrow-flood")))
     (first,) = pushed.shown()
     pushed.push(update(site, seq=3, title="It holds", importance="routine"))
-    pushed.page.wait_for_timeout(200)
     (second,) = pushed.shown()
 
     assert first == {
@@ -68,11 +67,16 @@ def test_a_push_is_shown_in_its_story_s_one_slot(site: Site, pushed: Screen) -> 
 
 def test_an_older_push_that_comes_late_does_not_hide_a_newer_one(site: Site, pushed: Screen) -> None:
     pushed.push(update(site, seq=5, title="The newest"))
-    pushed.shown()
     pushed.push(update(site, seq=4, title="Late"))
-    pushed.page.wait_for_timeout(200)
 
     assert [each["title"] for each in pushed.shown()] == ["The newest"]
+
+
+def test_of_pushes_that_come_at_once_the_newest_stays(site: Site, pushed: Screen) -> None:
+    seqs = (2, 5, 3, 4)
+    pushed.push(*(update(site, seq=seq, title=f"Number {seq}") for seq in seqs))
+
+    assert [each["title"] for each in pushed.shown()] == ["Number 5"]
 
 
 @pytest.mark.parametrize("data", ["", "not json", "[]", "null", '{"title": 1}', '"x"'])
