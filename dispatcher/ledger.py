@@ -45,6 +45,7 @@ class Entry:
     recorded: Callable[[], None]  #: called once the row is committed
     bad_address: bool = False  #: there is no such address or device: never send to it again
     channel: ChannelName = ChannelName.EMAIL
+    address: str = ""  #: of a bad address: where it was sent to
 
 
 class Ledger:
@@ -120,7 +121,7 @@ class Ledger:
 
     async def _suppress(self, bad: list[Entry]) -> None:
         addresses = [entry for entry in bad if entry.channel is ChannelName.EMAIL]
-        devices = [entry.subscriber_id for entry in bad if entry.channel is not ChannelName.EMAIL]
+        devices = [entry for entry in bad if entry.channel is not ChannelName.EMAIL]
         async with self._database.connection() as connection:
             if addresses:
                 await connection.execute(
@@ -129,7 +130,12 @@ class Ledger:
                     reasons=[f"no such address ({entry.reply.partition(' ')[0]})" for entry in addresses],
                 )
             if devices:
-                await connection.execute("remove_gone_devices", ids=devices)
+                await connection.execute(
+                    "remove_gone_devices",
+                    blasts=[entry.blast_id for entry in devices],
+                    ids=[entry.subscriber_id for entry in devices],
+                    endpoints=[entry.address for entry in devices],
+                )
 
     async def _trouble(self, why: str) -> None:
         self.trouble = why

@@ -271,6 +271,7 @@ class Owed:
             written,
             outcome.bad_address,
             batch.channel,
+            self.address if outcome.bad_address else "",
         )
 
     def _settled(self, outcome: Outcome) -> policy.Settlement:

@@ -58,6 +58,7 @@ def test_a_batch_reads_its_own_readers_and_not_the_whole_ledger(crowded: str, na
 #: The 500 readers of a batch, their addresses' hashes, and the devices of a batch.
 SOME = list(range(20_001, 20_501))
 HASHES = [number.to_bytes(8, "big") for number in SOME]
+ENDPOINT = f"https://push.example/{SOME[0]}"
 ONE: dict[str, Any] = {"subscriber_id": SOME[0], "address_hash": HASHES[0]}
 CLAIM = {"class": ALIVE, "worker": 1, "lease": 60.0, "most": 100, "suspect": 2, "alone": False}
 #: Statements that readers wait for, or that run all the time, with as many rows as they may look at in one table.
@@ -88,7 +89,7 @@ READERS: dict[str, tuple[dict[str, Any], int]] = {
     "bury_notices": ({"most": 5, "reason": "x"}, 400),
     "load_devices": ({"story_id": 1, "blast_id": 2, "ids": SOME, "since": "now", "expires_at": "infinity"}, 1_000),
     "note_received_by_devices": ({"story_id": 1, "ids": SOME, "seq": 1}, 1_000),
-    "remove_gone_devices": ({"ids": SOME[:10]}, 40),
+    "remove_gone_devices": ({"blasts": [2] * 10, "ids": SOME[:10], "endpoints": [ENDPOINT] * 10}, 40),
     "find_device": ({"endpoint_hash": HASHES[0]}, 1),
     "lock_readers": ({"ids": SOME[:2]}, 2),
     "reader_page": (ONE, 1),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dispatcher import db, following, subscribing
 from dispatcher.following import NewDevice
-from dispatcher.model import Cadence, ChannelName
+from dispatcher.model import Cadence, ChannelName, DeliveryState
 from tests.actions.test_pushing import a_room, browser, finish_push, id_of
 from tests.support.newsroom import Newsroom
 from tests.support.push_service import Answer, Device
+from tests.support.relays import until
 
 ANA, BEN = "ana@example.org", "ben@example.org"
 
@@ -66,3 +69,25 @@ async def test_a_reader_who_has_another_browser_goes_on_by_push_alone(database: 
 
     assert len(other.received) == 2
     assert sink.taken == []
+
+
+async def test_a_browser_that_has_another_endpoint_when_its_old_one_is_refused_is_kept(
+    database: db.Database,
+) -> None:
+    """The push service says 410 for the endpoint that the browser has just left: the update goes to the new one."""
+    async with a_room(database) as (room, service, _):
+        old, new = await browser(room, service), service.device()
+        await browser(room, service)
+        old.answer(Answer(410, delay=0.5))
+        published = await room.publish()
+        async with room.sender() as sender:
+            await room.cut()
+            sender.nudge()
+            await until(lambda: old.received)
+            renewed = NewDevice(endpoint=new.endpoint, public_key=new.public_key, auth_secret=new.auth_secret)
+            reader = await following.renew_device(database, old.endpoint, old.auth_secret, renewed)
+            report = await room.finish(sender, replace(published, blast_ids=published.blast_ids[1:]))
+
+    assert len(old.received) == len(new.received) == 1
+    assert report.states == {DeliveryState.ACCEPTED: 2}
+    assert [each.story.slug for each in await subscribing.followed(database, reader)] == ["dam"]
