@@ -109,7 +109,7 @@ def server_config(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="h11",
+        http="httptools",
         ws="none",
         lifespan="on",
         log_config=None,

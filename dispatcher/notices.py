@@ -39,6 +39,8 @@ SUSPECT = 2
 ERROR_PAUSE = 15.0
 #: Seconds at least before one is claimed again that came back: whatever was in its way is seldom gone at once.
 LEAST_PAUSE = 1.0
+#: Seconds at least between two looks for notices.
+CLAIM_EVERY = 0.02
 RECONNECT = 0.5
 #: What the ledger of notices keeps of one that was not sent.
 OVER = "what it is about was over before it went out"
@@ -239,6 +241,7 @@ class Notices:
     async def _claim_for_ever(self) -> None:
         while not self._stopping:
             self._poke.clear()
+            since = time.monotonic()
             try:
                 if await self._claim():
                     continue
@@ -247,6 +250,8 @@ class Notices:
                 await asyncio.sleep(1)
                 continue
             await self._poke.wait()
+            # Whoever waits alone is served at once; in a rush a few gather first, for every worker hears of each.
+            await asyncio.sleep(max(0.0, CLAIM_EVERY - (time.monotonic() - since)))
 
     async def _claim(self) -> bool:
         """Claim some and start them. False if there is nothing to do until the next poke."""

@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 #: Seconds between two rounds of the reconciler in each process.
 RECONCILE_EVERY = 2.0
+#: Seconds between two rounds of answers while there is a rush.
+ANSWER_EVERY = 0.02
 #: Seconds that a stopping process gives to the messages that are on their way.
 STOP_PATIENCE = 25.0
 
@@ -120,8 +122,10 @@ class Engine:
         while self._to_answer:  # more may ask while some are answered
             self._to_answer = False
             try:
-                while await following.answer(self._database, self._settings.secret_key):
-                    self.sender.nudge()
+                while await following.answer(self._database, self._settings.secret_key, alone=True):  # noqa: ASYNC110
+                    # In a rush the next few gather meanwhile, and are answered together. It also sees whoever asked in
+                    # the very moment in which the last of those before was answered, and told nobody.
+                    await asyncio.sleep(ANSWER_EVERY)
             except DatabaseUnavailable as error:
                 log.error("cannot answer", reason=error.message)
             except Exception:

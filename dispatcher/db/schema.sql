@@ -358,13 +358,23 @@ END $$;
 CREATE TRIGGER suppressions_tell AFTER INSERT ON suppressions
     FOR EACH ROW EXECUTE FUNCTION tell_suppressed();
 
--- Somebody asked, or is owed a mail: whoever may answer looks at once.
+-- Somebody is owed a mail: whoever may send it looks at once.
 CREATE FUNCTION tell_table() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('dispatcher', TG_TABLE_NAME || ':');
     RETURN NULL;
 END $$;
-CREATE TRIGGER asks_tell AFTER INSERT ON asks FOR EACH STATEMENT EXECUTE FUNCTION tell_table();
+
+-- Somebody asked. Where others wait already, all workers have been told, and one of them answers until nobody is left: in
+-- a rush, telling every worker of everybody cost more than the answers.
+CREATE FUNCTION tell_asks() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM (SELECT FROM asks LIMIT 2) AS waiting) < 2 THEN
+        PERFORM pg_notify('dispatcher', 'asks:');
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER asks_tell AFTER INSERT ON asks FOR EACH STATEMENT EXECUTE FUNCTION tell_asks();
 CREATE TRIGGER notices_tell AFTER INSERT ON notices FOR EACH STATEMENT EXECUTE FUNCTION tell_table();
 
 -- Who pauses, and a device that is removed, are looked at again by a blast that is running.

@@ -20,6 +20,8 @@ from dispatcher.tokens import ConfirmTokens, confirm_token_hash
 
 log = structlog.get_logger()
 
+#: Whoever holds it answers asks, and nobody else needs to.
+ANSWER_LOCK = 7_214_004
 #: Asks that are answered in one transaction.
 MOST_ASKS = 200
 #: Hours for which a confirm link is good.
@@ -39,14 +41,15 @@ EMAIL = str(ChannelName.EMAIL)
 WEBPUSH = str(ChannelName.WEBPUSH)
 
 
-async def answer(database: db.Database, secret_key: str) -> int:
+async def answer(database: db.Database, secret_key: str, *, alone: bool = False) -> int:
     """Answer up to `MOST_ASKS` asks, and say how many; 0: none waits that nobody else answers.
 
-    What is owed then stands in `notices`. Any number of workers may answer at once. An ask that cannot be answered
-    stays, and holds up no other; raises what it raised if there was no other.
+    What is owed then stands in `notices`. Any number of workers may answer at once; with `alone`, whoever finds another
+    at it leaves all to that one: many at once would share a rush out in small pieces, at a multiple of the cost. An ask
+    that cannot be answered stays, and holds up no other; raises what it raised if there was no other.
     """
     try:
-        return await _answer(database, secret_key)
+        return await _answer(database, secret_key, alone=alone)
     except DatabaseUnavailable:
         raise
     except Exception as error:  # noqa: BLE001  # whatever is wrong with one, the others must not wait for it
@@ -54,9 +57,11 @@ async def answer(database: db.Database, secret_key: str) -> int:
         return await _answer_each(database, secret_key)
 
 
-async def _answer(database: db.Database, secret_key: str, *, only: int | None = None) -> int:
+async def _answer(database: db.Database, secret_key: str, *, only: int | None = None, alone: bool = False) -> int:
     """Answer asks in one transaction, or `only` one."""
     async with database.transaction() as tx:
+        if alone and not await tx.value("try_answering", lock=ANSWER_LOCK):
+            return 0
         asks = sorted(await tx.all("take_asks", limit=MOST_ASKS, only=only), key=lambda ask: int(ask["id"]))
         if asks:
             hashes = sorted({ask["address_hash"] for ask in asks})

@@ -18,6 +18,10 @@ RETURNING name;
 -- Tell every worker that a relay answers again.
 SELECT pg_notify('dispatcher', 'relay:' || %(relay)s::text);
 
+-- name: try_answering
+-- Until the transaction ends, be the only one that answers asks; false if another is.
+SELECT pg_try_advisory_xact_lock(%(lock)s);
+
 -- name: peers
 -- How many workers live, which of them this one is, and whose turn it is where a limit is too small for all.
 SELECT count(*)::integer AS peers, (count(*) FILTER (WHERE objid::bigint < %(worker)s))::integer AS rank,

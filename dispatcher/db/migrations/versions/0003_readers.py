@@ -117,7 +117,14 @@ BEGIN
     PERFORM pg_notify('dispatcher', TG_TABLE_NAME || ':');
     RETURN NULL;
 END $$;
-CREATE TRIGGER asks_tell AFTER INSERT ON asks FOR EACH STATEMENT EXECUTE FUNCTION tell_table();
+CREATE FUNCTION tell_asks() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM (SELECT FROM asks LIMIT 2) AS waiting) < 2 THEN
+        PERFORM pg_notify('dispatcher', 'asks:');
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER asks_tell AFTER INSERT ON asks FOR EACH STATEMENT EXECUTE FUNCTION tell_asks();
 CREATE TRIGGER notices_tell AFTER INSERT ON notices FOR EACH STATEMENT EXECUTE FUNCTION tell_table();
 
 CREATE FUNCTION tell_paused() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -143,6 +150,7 @@ DROP TRIGGER subscribers_tell_paused ON subscribers;
 DROP FUNCTION tell_paused();
 DROP TABLE keys, notices, confirmations, asks, devices;
 DROP FUNCTION tell_table();
+DROP FUNCTION tell_asks();
 DROP INDEX subscriptions_by_push;
 ALTER TABLE subscribers
     DROP CONSTRAINT subscribers_quiet_check,
