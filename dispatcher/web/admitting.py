@@ -12,13 +12,14 @@ from dispatcher.web.front import Front
 async def hindrance(here: Front, request: Request, sent: Sent, purpose: str) -> Form | None:
     """What stands between a form and being heard, as the form to show again; None if nothing does.
 
-    Counts the form, for the brake and against whoever sent it. `purpose` is what a puzzle is good for: one form.
+    Counts the form against whoever sent it, and for the brake unless that is too many: one client alone cannot make all
+    others work. `purpose` is what a puzzle is good for: one form.
     """
+    if not await here.limiter.allow_client(sender(here, request)):
+        return sent.again(problem="too-many")
     await here.limiter.count_ask()
     if await here.limiter.braked() and not await here.puzzle.check(purpose, sent.get("puzzle"), sent.get("answer")):
         return sent.again(puzzle=here.puzzle.make(purpose))
-    if not await here.limiter.allow_client(sender(here, request)):
-        return sent.again(problem="too-many")
     return None
 
 

@@ -98,3 +98,13 @@ def test_a_thousand_clients_at_once_are_asked_for_work_within_a_minute(flooded: 
     assert all(re.search(r'name="puzzle" value="[\w=-]+"', answer.text) for answer in asked)
     assert flooded.look("SELECT count(*) FROM asks")[0][0] <= times(600, 100) * 1.1
     assert len(asked) == count - flooded.look("SELECT count(*) FROM asks")[0][0]
+
+
+def test_one_client_cannot_make_everybody_work(flooded: Site) -> None:
+    """S2: what is over a client's own limit is refused and does not count for the brake."""
+    client = flooded.somewhere()
+    answers = [flooded.follow(email=f"r{n}@mail.example", client=client).status_code for n in range(times(700, 130))]
+    other = flooded.follow(email="ada@mail.example")
+
+    assert answers.count(303) == 20
+    assert other.status_code == 303, "a reader elsewhere is asked for no work"
