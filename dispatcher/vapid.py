@@ -24,6 +24,8 @@ log = structlog.get_logger()
 NAME = "vapid"
 #: Seconds before its end at which a token is made anew: our clock and a push service's may differ.
 RENEW_BEFORE = 3600
+#: Push services whose token is remembered.
+MOST_ORIGINS = 1000
 _NONCE_SIZE = 12
 
 
@@ -53,6 +55,8 @@ class Vapid:
         if now < good_until:
             return token
         token = (await self._key()).authorise(origin, int(now))
+        if len(self._tokens) >= MOST_ORIGINS:
+            self._tokens.clear()  # whoever may name subdomains of a service may name many
         self._tokens[origin] = token, now + GOOD_FOR - RENEW_BEFORE
         return token
 
