@@ -18,12 +18,15 @@ MOST_NUDGES = 8
 async def cut(database: db.Database, bell: Bell, *, urgency: int) -> int:
     """Cut every blast that waits for it and is at least as urgent as `urgency`; say how many there were.
 
-    Several workers may call this at once: each blast is cut by one of them, in one statement, or not at all.
+    A correction waits until everybody in the blast that it corrects has an outcome. Several workers may call this at
+    once: each blast is cut by one of them, in one statement, or not at all.
     """
     blasts = 0
     while True:
         async with database.connection() as connection:
-            row = await connection.one("cut_next", urgency=urgency, batch_size=BATCH_SIZE)
+            # A correction first: somebody is reading what is wrong.
+            row = await connection.one("cut_correction", urgency=urgency, batch_size=BATCH_SIZE)
+            row = row or await connection.one("cut_next", urgency=urgency, batch_size=BATCH_SIZE)
         if row is None:
             return blasts
         blasts += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -65,6 +65,29 @@ class Content:
         return f"story-{self.story_id}"
 
 
+@dataclass(frozen=True, slots=True)
+class Aspect:
+    """How some of a blast's readers see its update, where that is not as most do."""
+
+    missed: int = 0  #: so many of the updates that it lists are new to them
+    plain: bool = False  #: they never saw what it corrects, so to them it is an update like any other
+
+    @property
+    def suffix(self) -> str:
+        """What tells a variant from the usual one."""
+        return ("/plain" if self.plain else "") + (f"/missed {self.missed}" if self.missed else "")
+
+    def of(self, view: UpdateView) -> UpdateView:
+        """The update as these readers see it."""
+        if self.plain:
+            plain = replace(view.update, kind=Kind.UPDATE, corrects=None, corrects_seq=None)
+            view = replace(view, update=plain, corrected=None)
+        return replace(view, missed=self.missed)
+
+
+USUAL = Aspect()
+
+
 class Letters:
     """The letters of one worker process: from memory, else from the database, else compiled and kept there."""
 
@@ -87,26 +110,28 @@ class Letters:
             row = await connection.one("blast_content", blast_id=blast_id)
             if row is None:
                 raise LookupError(f"blast {blast_id} is gone")
-            earlier = await connection.all(
-                "earlier_updates", story_id=row["story_id"], before=row["seq"], limit=MAX_EARLIER
-            )
-        content = self._content(row, earlier)
+            where = {"story_id": row["story_id"], "before": row["seq"]}
+            earlier = await connection.all("earlier_updates", limit=MAX_EARLIER, **where)
+            count = await connection.value("count_earlier", **where)
+        content = self._content(row, earlier, count)
         _keep(self._contents, blast_id, content, MOST_BLASTS)
         return content
 
-    async def letter(self, blast_id: int, content: Content, locale: str, timezone: str) -> Letter:
-        """The mail for readers of one language in one time zone.
+    async def letter(
+        self, blast_id: int, content: Content, locale: str, timezone: str, aspect: Aspect = USUAL
+    ) -> Letter:
+        """The mail for readers of one language in one time zone, in the aspect in which they are to see it.
 
         Raises `LetterFailed` if it cannot be made now, `PressUnavailable` if there is nobody to make it, and `Invalid`
         if the database holds one that this version cannot read.
         """
-        found = await self._letter(blast_id, content, known(locale), timezone)
+        found = await self._letter(blast_id, content, known(locale), timezone, aspect)
         assert isinstance(found, Letter)  # noqa: S101  # the blast is a mail's
         return found
 
-    async def push(self, blast_id: int, content: Content, locale: str) -> PushLetter:
+    async def push(self, blast_id: int, content: Content, locale: str, aspect: Aspect = USUAL) -> PushLetter:
         """The push for readers of one language: it shows no times, so zones do not matter. Raises as `letter` does."""
-        found = await self._letter(blast_id, content, known(locale), "UTC")
+        found = await self._letter(blast_id, content, known(locale), "UTC", aspect)
         assert isinstance(found, PushLetter)  # noqa: S101  # the blast is a push's
         return found
 
@@ -127,13 +152,16 @@ class Letters:
             self._notices.move_to_end(key)
         return letter
 
-    async def _letter(self, blast_id: int, content: Content, locale: str, timezone: str) -> Letter | PushLetter:
-        key = (blast_id, f"{locale}/{timezone}")
+    async def _letter(
+        self, blast_id: int, content: Content, locale: str, timezone: str, aspect: Aspect
+    ) -> Letter | PushLetter:
+        key = (blast_id, f"{locale}/{timezone}{aspect.suffix}")
         if (found := self._letters.get(key)) is not None:
             return found
         async with self._making.setdefault(key, asyncio.Lock()):
             try:
                 if (found := self._letters.get(key)) is None:
+                    content = replace(content, view=aspect.of(content.view))
                     kept = await self._find(*key) or await self._make(*key, content, locale, timezone)
                     found = Letter.loads(kept) if content.channel is ChannelName.EMAIL else PushLetter.loads(kept)
                     _keep(self._letters, key, found, MOST_LETTERS)
@@ -189,7 +217,7 @@ class Letters:
             words = self._wishes[key] = wish(Cadence(cadence), confirmed_at, locale=locale, timezone=timezone)
         return words
 
-    def _content(self, row: db.Row, earlier: list[db.Row]) -> Content:
+    def _content(self, row: db.Row, earlier: list[db.Row], count: int) -> Content:
         update = Update(
             id=row["update_id"],
             story_id=row["story_id"],
@@ -220,7 +248,7 @@ class Letters:
             update=update,
             corrected=_corrected(row),
             earlier=tuple(_past(each) for each in earlier),
-            earlier_count=row["seq"] - 1,
+            earlier_count=count,
         )
         expires_at = policy.expires_at(update.published_at, update.expires_at)
         return Content(row["story_id"], update, view, expires_at, ChannelName(row["channel"]))
@@ -251,6 +279,7 @@ def _past(row: db.Row) -> Past:
         kind=Kind(row["kind"]),
         importance=Importance(row["importance"]),
         corrected=row["corrected"],
+        summary=row["summary"],
     )
 
 

@@ -12,9 +12,10 @@ from dispatcher.channels.webpush.letter import PushLetter
 from dispatcher.config import Settings
 from dispatcher.errors import DatabaseUnavailable
 from dispatcher.ledger import Entry, Ledger
-from dispatcher.letters import Content, LetterFailed, Letters
-from dispatcher.model import ChannelName, DeliveryState
+from dispatcher.letters import Aspect, Content, LetterFailed, Letters
+from dispatcher.model import ChannelName, DeliveryState, Kind
 from dispatcher.parcels import Batch, Device, Mail, Owed, Push, Reader, entry_of
+from dispatcher.rendering.letters import MAX_EARLIER
 from dispatcher.tokens import MessageIds, leave_links, manage_links
 
 log = structlog.get_logger()
@@ -48,7 +49,7 @@ class Loader:
         batch.in_doubt = batch.story_in_doubt or self._in_doubt
         parcels: list[Owed] = []
         entries: list[Entry] = []
-        letters: dict[tuple[str, str], Letter | PushLetter | LetterFailed] = {}
+        letters: dict[tuple[str, str, Aspect], Letter | PushLetter | LetterFailed] = {}
         now = batch.now
         for reader in await self._readers(batch, content):
             if reader.is_done(retry=batch.retry):
@@ -59,10 +60,10 @@ class Loader:
             if skip is not None:
                 entries.append(entry_of(batch, reader, *skip))
                 continue
-            variant = (reader.locale, reader.timezone)
+            variant = (reader.locale, reader.timezone, _aspect(batch, content, reader))
             letter = letters.get(variant)
             if letter is None:
-                letter = letters[variant] = await self._letter(batch, content, reader)
+                letter = letters[variant] = await self._letter(batch, content, *variant)
             if not isinstance(letter, LetterFailed):
                 parcels.append(self._parcel(batch, content, reader, letter))
             elif letter.final:
@@ -76,8 +77,17 @@ class Loader:
     async def _readers(self, batch: Batch, content: Content) -> list[Reader]:
         mails = batch.channel is ChannelName.EMAIL
         async with self._database.connection() as connection:
+            running = await connection.all(
+                "running_blasts",
+                story_id=content.story_id,
+                seq=content.update.seq,
+                channel=str(batch.channel),
+                limit=MAX_EARLIER,
+            )
             rows = await connection.tuples(
                 "load_recipients" if mails else "load_devices",
+                running=[row["id"] for row in running],
+                seqs=[row["seq"] for row in running],
                 ids=batch.subscriber_ids,
                 story_id=content.story_id,
                 blast_id=batch.blast_id,
@@ -86,18 +96,20 @@ class Loader:
             )
         return [Reader(*row) for row in rows] if mails else [Device(*row) for row in rows]
 
-    async def _letter(self, batch: Batch, content: Content, reader: Reader) -> Letter | PushLetter | LetterFailed:
-        """The reader's letter. If it cannot be made, that is not the reader's fate at once: the batch waits."""
+    async def _letter(
+        self, batch: Batch, content: Content, locale: str, timezone: str, aspect: Aspect
+    ) -> Letter | PushLetter | LetterFailed:
+        """The letter of such readers. If it cannot be made, that is not the reader's fate at once: the batch waits."""
         try:
             if batch.channel is ChannelName.WEBPUSH:
-                return await self._letters.push(batch.blast_id, content, reader.locale)
-            return await self._letters.letter(batch.blast_id, content, reader.locale, reader.timezone)
+                return await self._letters.push(batch.blast_id, content, locale, aspect)
+            return await self._letters.letter(batch.blast_id, content, locale, timezone, aspect)
         except DatabaseUnavailable:
             raise
         except LetterFailed as error:
             failed = error
         except Exception as error:
-            variant = f"{reader.locale}/{reader.timezone}"
+            variant = f"{locale}/{timezone}{aspect.suffix}"
             log.exception("letter cannot be made", blast=batch.blast_id, variant=variant)
             failed = LetterFailed(f"the letter for {variant} cannot be made ({type(error).__name__})", final=False)
         if not failed.final:
@@ -154,6 +166,20 @@ class Loader:
                 await connection.execute(statement, **values)
         except DatabaseUnavailable as error:
             log.error("late answer not noted", statement=statement, reason=error.message, **values)
+
+
+def _aspect(batch: Batch, content: Content, reader: Reader) -> Aspect:
+    """How this reader sees the update: with what they have missed since the last that they received."""
+    missed = 0
+    if content.update.kind is not Kind.CORRECTION or batch.plain:
+        for past in content.view.earlier:
+            if past.seq <= reader.last_seq or reader.confirmed_at is None or past.published_at < reader.confirmed_at:
+                break
+            missed += 1
+    return Aspect(missed, plain=True) if batch.plain else _ASPECTS[missed]
+
+
+_ASPECTS = tuple(Aspect(missed) for missed in range(MAX_EARLIER + 1))
 
 
 def received_statement(batch: Batch) -> str:

@@ -46,6 +46,7 @@ class BlastState(enum.StrEnum):
     PAUSED = "paused"
     CANCELLED = "cancelled"
     DONE = "done"
+    SUPERSEDED = "superseded"  #: a later update has taken its place; whoever was not reached gets that one
 
 
 class DeliveryState(enum.StrEnum):
@@ -143,6 +144,7 @@ class Draft:
     importance: Importance = Importance.ROUTINE
     corrects_seq: int | None = None
     expires_at: datetime | None = None
+    replaces: bool = False  #: it takes the place of what is still going out in its story
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,7 +235,7 @@ class BlastReport(ListedBlast):
     @property
     def settled(self) -> bool:
         """True when no reader of this blast is waiting or will be tried again."""
-        return self.state in (BlastState.DONE, BlastState.CANCELLED)
+        return self.state in (BlastState.DONE, BlastState.CANCELLED, BlastState.SUPERSEDED)
 
     @property
     def seconds(self) -> float | None:

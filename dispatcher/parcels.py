@@ -39,6 +39,7 @@ class Batch:
         self.seq = 0
         self.subscriber_ids: list[int] = row["subscriber_ids"]
         self.retry: bool = row["retry"]
+        self.plain: bool = row["plain"]  #: its readers never saw what the update corrects
         self.created_at: datetime = row["created_at"]
         self.claimed_when: datetime = row["claimed_when"]  #: on the database's clock
         self.claimed_at = time.monotonic()  #: the same moment on ours, or a little later

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from dispatcher import db, stories
 from dispatcher.errors import IdempotencyMismatch, Invalid, StoryClosed
-from dispatcher.model import ChannelName, Draft, Kind, Published, StoryState, urgency_of
+from dispatcher.model import ChannelName, Draft, Kind, Published, Story, StoryState, urgency_of
 from dispatcher.nudges import Bell, Task
 from dispatcher.texts import many_lines, one_line
 
@@ -58,6 +58,7 @@ def check(draft: Draft) -> Draft:
         importance=draft.importance,
         corrects_seq=draft.corrects_seq,
         expires_at=draft.expires_at,
+        replaces=draft.replaces,
     )
 
 
@@ -125,15 +126,30 @@ async def _insert(
     )
     assert row is not None  # noqa: S101  # INSERT … RETURNING of one row
     urgency = urgency_of(draft.kind, draft.importance)
-    channels = [ChannelName.EMAIL]
-    if await tx.value("is_pushed", story_id=story.id):
-        channels.append(ChannelName.WEBPUSH)
     blast_ids = [
-        await tx.value("insert_blast", update_id=row["id"], channel=str(channel), urgency=int(urgency))
-        for channel in channels
+        await tx.value("insert_blast", update_id=row["id"], channel=channel, urgency=int(urgency), of_blast=of_blast)
+        for channel, of_blast in await _channels(tx, story, row, draft)
     ]
     update = stories.update_from({**row, "corrects_seq": draft.corrects_seq})
     return Published(story=story, update=update, blast_ids=tuple(blast_ids))
+
+
+async def _channels(tx: db.Connection, story: Story, row: db.Row, draft: Draft) -> list[tuple[str, int | None]]:
+    """The channels that an update goes out on, each with the blast whose readers it is for if it corrects one.
+
+    What it takes the place of is stopped here, in the transaction that publishes it.
+    """
+    if draft.kind is Kind.CORRECTION:
+        await tx.execute("supersede_blasts", update_id=row["corrects"], by=row["id"])
+        blasts = await tx.all("blasts_to_correct", update_id=row["corrects"])
+        return [(each["channel"], each["id"]) for each in blasts]
+    if draft.replaces:
+        for each in await tx.all("updates_going_out", story_id=story.id, seq=row["seq"]):
+            await tx.execute("supersede_blasts", update_id=each["id"], by=row["id"])
+    channels: list[tuple[str, int | None]] = [(str(ChannelName.EMAIL), None)]
+    if await tx.value("is_pushed", story_id=story.id):
+        channels.append((str(ChannelName.WEBPUSH), None))
+    return channels
 
 
 async def _corrected(tx: db.Connection, story_id: int, seq: int | None) -> int | None:
@@ -157,4 +173,6 @@ def _content_hash(slug: str, draft: Draft) -> bytes:
         draft.corrects_seq,
         None if draft.expires_at is None else draft.expires_at.astimezone(UTC).isoformat(),
     ]
+    if draft.replaces:  # what was published before there was such a thing keeps its hash
+        content.append("replaces")
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).digest()

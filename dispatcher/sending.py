@@ -50,6 +50,7 @@ STOPS = "the worker stops"
 #: What a batch needs of the database, with values that touch nothing: run once when a connection is made.
 WARM: Mapping[str, Mapping[str, Any]] = {
     "cut_next": {"urgency": -1, "batch_size": 1},
+    "cut_correction": {"urgency": -1, "batch_size": 1},
     "claim_batch": {
         "urgency": -1,
         "channels": ["email"],
@@ -62,7 +63,17 @@ WARM: Mapping[str, Mapping[str, Any]] = {
     },
     "blast_content": {"blast_id": 0},
     "earlier_updates": {"story_id": 0, "before": 0, "limit": 1},
-    "load_recipients": {"ids": [], "story_id": 0, "blast_id": 0, "since": NEVER, "expires_at": NEVER},
+    "count_earlier": {"story_id": 0, "before": 0},
+    "running_blasts": {"story_id": 0, "seq": 0, "channel": "email", "limit": 1},
+    "load_recipients": {
+        "ids": [],
+        "story_id": 0,
+        "blast_id": 0,
+        "since": NEVER,
+        "expires_at": NEVER,
+        "running": [],
+        "seqs": [],
+    },
     "find_letter": {"blast_id": 0, "variant": "", "rest": 0.0},
     "note_received": {"story_id": 0, "ids": [], "seq": 0},
     "finish_batch": {"batch_id": 0, "token": 0},
@@ -137,6 +148,7 @@ class Sender:
         self._interrupted = False
         self._stopping = False
         self.on_published: Callable[[], None] = lambda: None  #: called when an update was published, by anybody
+        self.on_superseded: Callable[[], None] = lambda: None  #: called when a later update took a blast's place
         self.on_asked: Callable[[], None] = lambda: None  #: called when somebody asked for something at a form
 
     def start(self) -> None:
@@ -352,6 +364,8 @@ class Sender:
                     batch.called_back = True
             for outbox in self._outboxes.values():
                 outbox.backlog.sweep()
+            if state == BlastState.SUPERSEDED:
+                self.on_superseded()
 
     def _held(self) -> list[int]:
         return list(self._batches)

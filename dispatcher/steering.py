@@ -81,7 +81,7 @@ async def retry(
     refused with this reply code, such as 550, 55x or 5xx. Who left or is suppressed is left out. A done blast is open
     again afterwards, a paused one stays paused. A dry run counts, and changes nothing.
 
-    Raises `Invalid`, `NotFound`, or `Conflict` if the blast is cancelled or its update has expired.
+    Raises `Invalid`, `NotFound`, or `Conflict` if the blast is cancelled, or its update replaced, corrected or expired.
     """
     wanted = _retriable(states)
     lowest, highest = _codes(code)
@@ -152,9 +152,21 @@ def _refuse_ended(row: db.Row, what: str) -> None:
             remedy="Publish a new update to reach the readers.",
             field="blast",
         )
+    if row["state"] == BlastState.SUPERSEDED:
+        raise Conflict(
+            f"A later update has taken the place of blast {row['id']}: it cannot be {what}.",
+            remedy="Steer the blast of that update instead.",
+            field="blast",
+        )
 
 
 def _refuse_retry(row: db.Row) -> None:
+    if row["state"] == BlastState.SUPERSEDED or row["is_corrected"]:
+        raise Conflict(
+            f"What blast {row['id']} says has been replaced or corrected: nobody is sent it any more.",
+            remedy="Try the readers of the later update again instead.",
+            field="blast",
+        )
     if row["state"] == BlastState.CANCELLED:
         raise Conflict(
             f"Blast {row['id']} is cancelled: nobody in it is tried again.",

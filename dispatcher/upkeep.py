@@ -36,6 +36,7 @@ class Work:
     to_cut: int | None
     to_send: int | None
     batches: int
+    superseded: bool = False  #: a blast in whose place a later update came is not settled yet
     asks: bool = False
     notices: bool = False
 
@@ -63,7 +64,12 @@ async def tick(database: db.Database) -> Work:
                 log.info("upkeep", **{name: count for name, count in done.items() if count})
         row = await tx.one("work_waiting") or {}
     return Work(
-        row.get("to_cut"), row.get("to_send"), row.get("batches", 0), bool(row.get("asks")), bool(row.get("notices"))
+        to_cut=row.get("to_cut"),
+        to_send=row.get("to_send"),
+        batches=row.get("batches", 0),
+        superseded=bool(row.get("superseded")),
+        asks=bool(row.get("asks")),
+        notices=bool(row.get("notices")),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from dispatcher import config, db, fanout, following, monitoring, upkeep
+from dispatcher import config, db, fanout, following, monitoring, superseding, upkeep
 from dispatcher.config import Settings
 from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import URGENT, Urgency
@@ -67,6 +67,7 @@ class Engine:
         self._to_cut = False
         self._answering: asyncio.Task[None] | None = None
         self._to_answer = False
+        self._settling: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -131,9 +132,23 @@ class Engine:
             except Exception:
                 log.exception("cannot answer")  # the reconciler asks again
 
+    def _superseded(self) -> None:
+        """A later update took a blast's place: see to it that everybody in it has an outcome, then cut what waits."""
+        if self._settling is None or self._settling.done():
+            self._settling = self._loop.create_task(self._settle_superseded())
+
+    async def _settle_superseded(self) -> None:
+        try:
+            await superseding.settle(self._database, patience=superseding.PATIENCE)
+            await self.cut()
+        except DatabaseUnavailable as error:
+            log.error("cannot settle what was superseded", reason=error.message)
+
     async def reconcile(self) -> None:
         """Find work that no nudge told of, do this process's share, and ring for the others."""
         work = await upkeep.tick(self._database)
+        if work.superseded:
+            self._superseded()
         if work.asks:
             self._asked()
         if work.notices:
@@ -154,6 +169,7 @@ class Engine:
         self.sender = Sender(self._settings, self._database, urgency=self.urgency, press=self._press)
         self.sender.on_published = self._published
         self.sender.on_asked = self._asked
+        self.sender.on_superseded = self._superseded
         self.sender.start()
         self._clock = asyncio.create_task(self._reconcile_for_ever())
         self._watching = asyncio.create_task(monitoring.watch_for_ever(self._database))

@@ -5,7 +5,7 @@ CREATE TYPE update_kind AS ENUM ('update', 'correction', 'final');
 CREATE TYPE importance AS ENUM ('routine', 'major', 'breaking');
 CREATE TYPE channel AS ENUM ('email', 'webpush');
 CREATE TYPE cadence AS ENUM ('every', 'major', 'daily', 'weekly');
-CREATE TYPE blast_state AS ENUM ('cutting', 'sending', 'paused', 'cancelled', 'done');
+CREATE TYPE blast_state AS ENUM ('cutting', 'sending', 'paused', 'cancelled', 'done', 'superseded');
 CREATE TYPE batch_state AS ENUM ('waiting', 'leased', 'done', 'dead');
 CREATE TYPE delivery_state AS ENUM (
     'accepted', 'deferred', 'failed', 'in_doubt', 'suppressed', 'capped', 'expired', 'superseded', 'withdrawn'
@@ -169,6 +169,7 @@ CREATE TABLE notices (
 );
 CREATE INDEX notices_due ON notices (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX notices_by_address ON notices (address_hash, created_at);
+CREATE INDEX notices_by_update ON notices (update_id) WHERE update_id IS NOT NULL;
 CREATE INDEX notices_by_subscriber ON notices (subscriber_id) WHERE subscriber_id IS NOT NULL;
 
 -- Keys that an installation made for itself, sealed under its secret: the database alone is no use to a thief.
@@ -187,6 +188,8 @@ CREATE TABLE suppressions (
 
 -- One update going out on one channel. `candidates` is counted when the audience is frozen, at `frozen_at`: a blast
 -- that was paused or cancelled before has none. `steered_by`: who last paused, resumed, cancelled or retried it.
+-- `superseded_by`: the update that whoever was not reached gets instead; it is settled once `done_at` is set. `of_blast`:
+-- this blast goes to the readers of that one, because it corrects what they received.
 CREATE TABLE blasts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     update_id bigint NOT NULL REFERENCES updates,
@@ -199,13 +202,17 @@ CREATE TABLE blasts (
     done_at timestamptz,
     steered_by text,
     steered_at timestamptz,
+    superseded_by bigint REFERENCES updates,
+    of_blast bigint REFERENCES blasts,
     UNIQUE (update_id, channel),
     CHECK ((state = 'cutting') = (candidates IS NULL) OR state IN ('paused', 'cancelled'))
 );
 CREATE INDEX blasts_open ON blasts (urgency, id) WHERE state IN ('cutting', 'sending', 'paused');
 CREATE INDEX blasts_cancelled ON blasts (id) WHERE state = 'cancelled';
+CREATE INDEX blasts_superseded ON blasts (id) WHERE superseded_by IS NOT NULL AND done_at IS NULL;
 
--- A slice of a blast's audience, with the very ids that were frozen. `attempts` counts claims that never ended.
+-- A slice of a blast's audience, with the very ids that were frozen. `attempts` counts claims that never ended. `plain`:
+-- its readers never saw what the blast corrects, and get the right text as an update like any other.
 CREATE TABLE batches (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     blast_id bigint NOT NULL REFERENCES blasts ON DELETE CASCADE,
@@ -220,6 +227,7 @@ CREATE TABLE batches (
     worker integer,
     reason text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    plain boolean NOT NULL DEFAULT false,
     CHECK ((state = 'leased') = (lease_token IS NOT NULL AND lease_until IS NOT NULL AND worker IS NOT NULL))
 );
 CREATE INDEX batches_claimable ON batches (urgency, blast_id, id) WHERE state IN ('waiting', 'leased');

@@ -43,6 +43,7 @@ class Past:
     kind: Kind = Kind.UPDATE
     importance: Importance = Importance.ROUTINE
     corrected: bool = False  #: a later update corrects it
+    summary: str = ""  #: shown to those who missed it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +58,7 @@ class UpdateView:
     corrected: Past | None = None  #: what a correction corrects
     earlier: tuple[Past, ...] = ()  #: newest first
     earlier_count: int | None = None  #: how many there are in all; None if `earlier` has them all
+    missed: int = 0  #: so many of `earlier`, the newest, these readers have not received
     headers: tuple[tuple[str, str], ...] = field(default=())  #: further headers, in ASCII
 
     @property
@@ -215,7 +217,8 @@ def update_context(view: UpdateView, words: Wording, timezone: str, *, longest: 
         "preview": preview,
         "body": body,
         "corrected": None if view.corrected is None else _past(view.corrected, view, words, stamp),
-        "earlier": earlier,
+        "missed": earlier[: view.missed],
+        "earlier": earlier[view.missed :],
         "more": max(0, count - len(earlier)),
     }
 
@@ -233,6 +236,7 @@ def _past(past: Past, view: UpdateView, words: Wording, stamp: datetime) -> dict
         "is_correction": past.kind is Kind.CORRECTION,
         "is_breaking": past.importance is Importance.BREAKING,
         "corrected": past.corrected,
+        "summary": line(past.summary),
     }
 
 

@@ -17,7 +17,15 @@ from tests.support.databases import fresh_database
 
 IDS = list(range(20_001, 20_501))
 VALUES: dict[str, dict[str, Any]] = {
-    "load_recipients": {"story_id": 1, "blast_id": 1, "ids": IDS, "since": "now", "expires_at": "infinity"},
+    "load_recipients": {
+        "story_id": 1,
+        "blast_id": 1,
+        "ids": IDS,
+        "since": "now",
+        "expires_at": "infinity",
+        "running": [],
+        "seqs": [],
+    },
     "note_received": {"story_id": 1, "ids": IDS, "seq": 1},
 }
 

@@ -10,7 +10,7 @@ from email.headerregistry import Address
 from pathlib import Path
 from typing import Any
 
-from dispatcher import db, fanout, publishing, reporting, stories, upkeep
+from dispatcher import db, fanout, publishing, reporting, stories, superseding, upkeep
 from dispatcher.addresses import address_hash, parse_address
 from dispatcher.config import RelaySettings, Settings
 from dispatcher.model import BlastReport, Draft, Importance, Published, Urgency
@@ -93,6 +93,7 @@ class Newsroom:
         async with asyncio.timeout(seconds):
             while (report := await self.report(published)).waiting or report.candidates is None:
                 await upkeep.tick(self.database)
+                await superseding.settle(self.database)
                 await self.cut()
                 sender.nudge()
                 await asyncio.sleep(0.02)

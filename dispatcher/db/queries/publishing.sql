@@ -14,8 +14,9 @@ FROM updates WHERE story_id = %(story_id)s
 RETURNING *, NULL::integer AS corrects_seq;
 
 -- name: insert_blast
--- One blast of an update on one channel.
-INSERT INTO blasts (update_id, channel, urgency) VALUES (%(update_id)s, %(channel)s, %(urgency)s) RETURNING id;
+-- One blast of an update on one channel; `of_blast`: it goes to that blast's readers and to nobody else.
+INSERT INTO blasts (update_id, channel, urgency, of_blast)
+VALUES (%(update_id)s, %(channel)s, %(urgency)s, %(of_blast)s::bigint) RETURNING id;
 
 -- name: blasts_of_update
 -- The blasts of an update, oldest first.

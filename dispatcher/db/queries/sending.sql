@@ -4,7 +4,7 @@
 WITH blast AS (
     SELECT b.id, b.urgency, b.channel, u.story_id, u.importance, u.kind, u.published_at
     FROM blasts b JOIN updates u ON u.id = b.update_id
-    WHERE b.state = 'cutting' AND b.urgency <= %(urgency)s
+    WHERE b.state = 'cutting' AND b.of_blast IS NULL AND b.urgency <= %(urgency)s
     ORDER BY b.urgency, b.id LIMIT 1
     FOR UPDATE OF b SKIP LOCKED
 ), audience AS (
@@ -31,6 +31,67 @@ WITH blast AS (
     SELECT blast.id, blast.urgency, audience.ids[first : first + %(batch_size)s::integer - 1]
     FROM blast, audience, generate_series(1, cardinality(audience.ids), %(batch_size)s::integer) AS first
     ORDER BY first
+    RETURNING cardinality(subscriber_ids) AS size
+), total AS (
+    SELECT coalesce(sum(size), 0)::integer AS candidates, count(*)::integer AS batches FROM cut
+)
+UPDATE blasts SET candidates = total.candidates, frozen_at = clock_timestamp(),
+    state = CASE WHEN total.candidates = 0 THEN 'done' ELSE 'sending' END::blast_state,
+    done_at = CASE WHEN total.candidates = 0 THEN clock_timestamp() END
+FROM blast, total WHERE blasts.id = blast.id
+RETURNING blasts.id, blasts.urgency, total.candidates, total.batches;
+
+-- name: cut_correction
+-- Freeze the audience of the most urgent correction that has none yet: exactly those who received what it corrects, or may
+-- have, and whoever it had not reached when its blast was stopped. The latter get the right text as an update like any
+-- other (`plain`), unless what is corrected was a correction itself: then they hold the first wrong text. Waits until
+-- everybody in the stopped blast has an outcome. Of a blast that was stopped before its audience was frozen, whoever
+-- would have been in it.
+WITH blast AS (
+    SELECT b.id, b.urgency, b.channel, b.of_blast, w.id AS wrong_id, w.kind, w.importance, w.published_at, w.story_id,
+           o.superseded_by IS NOT NULL AND o.frozen_at IS NULL AS was_never_cut
+    FROM blasts b JOIN blasts o ON o.id = b.of_blast JOIN updates w ON w.id = o.update_id
+    WHERE b.state = 'cutting' AND b.urgency <= %(urgency)s AND (o.superseded_by IS NULL OR o.done_at IS NOT NULL)
+    ORDER BY b.urgency, b.id LIMIT 1
+    FOR UPDATE OF b SKIP LOCKED
+), told AS (
+    SELECT d.subscriber_id AS id, d.state = 'superseded' AS unreached
+    FROM blast JOIN deliveries d ON d.blast_id = blast.of_blast
+    WHERE d.state IN ('accepted', 'in_doubt', 'superseded')
+), plain AS (
+    SELECT unnest(p.subscriber_ids) AS id
+    FROM blast JOIN batches p ON p.blast_id = blast.of_blast
+    WHERE blast.kind = 'correction' AND p.plain
+), readers AS (
+    SELECT told.id, told.unreached AND (blast.kind <> 'correction' OR told.id IN (SELECT id FROM plain)) AS plain
+    FROM blast, told
+    UNION ALL
+    SELECT DISTINCT n.subscriber_id, false
+    FROM blast JOIN notices n ON n.update_id = blast.wrong_id
+    WHERE blast.channel = 'email' AND n.kind = 'catch_up' AND n.state IN ('accepted', 'in_doubt')
+      AND n.subscriber_id NOT IN (SELECT id FROM told)
+    UNION ALL
+    SELECT f.subscriber_id, true
+    FROM blast JOIN subscriptions f USING (story_id)
+    WHERE blast.was_never_cut AND blast.channel = 'email'
+      AND f.confirmed_at <= blast.published_at AND f.ended_at IS NULL AND 'email' = ANY (f.channels)
+      AND (f.cadence = 'every'
+           OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
+    UNION ALL
+    SELECT d.id, true
+    FROM blast JOIN subscriptions f USING (story_id) JOIN devices d USING (subscriber_id)
+    WHERE blast.was_never_cut AND blast.channel = 'webpush'
+      AND f.confirmed_at <= blast.published_at AND f.ended_at IS NULL AND 'webpush' = ANY (f.channels)
+      AND d.created_at <= blast.published_at
+      AND (f.cadence = 'every'
+           OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
+), audience AS (
+    SELECT plain, array_agg(id ORDER BY id) AS ids FROM readers GROUP BY plain
+), cut AS (
+    INSERT INTO batches (blast_id, urgency, subscriber_ids, plain)
+    SELECT blast.id, blast.urgency, audience.ids[first : first + %(batch_size)s::integer - 1], audience.plain
+    FROM blast, audience, generate_series(1, cardinality(audience.ids), %(batch_size)s::integer) AS first
+    ORDER BY audience.plain, first
     RETURNING cardinality(subscriber_ids) AS size
 ), total AS (
     SELECT coalesce(sum(size), 0)::integer AS candidates, count(*)::integer AS batches FROM cut
@@ -69,7 +130,7 @@ WHERE id = (
         WHERE locktype = 'advisory' AND objsubid = 2 AND classid = %(class)s::integer AND objid::bigint = %(worker)s
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted)
 )
-RETURNING id, blast_id, urgency, subscriber_ids, retry, lease_token, attempts, created_at,
+RETURNING id, blast_id, urgency, subscriber_ids, retry, plain, lease_token, attempts, created_at,
     clock_timestamp() AS claimed_when,
     (SELECT s.in_doubt FROM blasts JOIN updates u ON u.id = blasts.update_id JOIN stories s ON s.id = u.story_id
      WHERE blasts.id = batches.blast_id) AS in_doubt,
@@ -86,15 +147,30 @@ LEFT JOIN updates c ON c.id = u.corrects
 WHERE b.id = %(blast_id)s;
 
 -- name: earlier_updates
--- The updates before a given one, newest first, and whether a later one corrected each.
-SELECT u.seq, u.headline, u.published_at, u.kind, u.importance,
-       EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq <= %(before)s) AS corrected
+-- The updates before a given one, newest first, without those that were corrected by then: whoever never saw the wrong
+-- words is not to see them in a list either.
+SELECT u.seq, u.headline, u.summary, u.published_at, u.kind, u.importance, false AS corrected
 FROM updates u WHERE u.story_id = %(story_id)s AND u.seq < %(before)s
+  AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq <= %(before)s)
+ORDER BY u.seq DESC LIMIT %(limit)s;
+
+-- name: count_earlier
+-- How many updates there are before a given one that were not corrected by then.
+SELECT count(*)::integer FROM updates u
+WHERE u.story_id = %(story_id)s AND u.seq < %(before)s
+  AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq <= %(before)s);
+
+-- name: running_blasts
+-- Blasts of earlier updates of a story on this channel whose batches may not have told yet whom they reached.
+SELECT b.id, u.seq FROM blasts b JOIN updates u ON u.id = b.update_id
+WHERE u.story_id = %(story_id)s AND u.seq < %(seq)s AND b.channel = %(channel)s::channel
+  AND (b.done_at IS NULL OR b.done_at > clock_timestamp() - interval '15 minutes')
 ORDER BY u.seq DESC LIMIT %(limit)s;
 
 -- name: load_recipients
 -- The readers of a batch in its frozen order, with all that decides whether and how each is written to. `is_older`:
--- the ledger says nothing that is newer than the batch, so a batch of retries still owes this reader its try. Each
+-- the ledger says nothing that is newer than the batch, so a batch of retries still owes this reader its try. `last_seq`:
+-- the newest update that the reader received, also by a blast that is running still. Each
 -- table is narrowed to the batch by itself: joined as a whole, the ledger of a large blast would be read again and again.
 -- `load_devices` gives the same columns, and some more.
 SELECT ids.id, s.email, s.name, s.locale, s.timezone, f.confirmed_at,
@@ -104,7 +180,9 @@ SELECT ids.id, s.email, s.name, s.locale, s.timezone, f.confirmed_at,
        coalesce(d.recorded_at < %(since)s, true) AS is_older, f.cadence::text AS cadence,
        clock_timestamp() >= %(expires_at)s AS is_expired,
        coalesce(s.paused_until > clock_timestamp(), false) AS is_paused, s.quiet_from, s.quiet_to, s.quiet_breaking,
-       coalesce(f.last_seq, 0) AS last_seq
+       greatest(f.last_seq, (SELECT max(p.seq) FROM unnest(%(running)s::bigint[], %(seqs)s::integer[]) AS p (blast_id, seq)
+                             WHERE EXISTS (SELECT FROM deliveries e WHERE e.blast_id = p.blast_id
+                                           AND e.subscriber_id = ids.id AND e.state = 'accepted')), 0) AS last_seq
 FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS ids (id, place)
 LEFT JOIN (SELECT * FROM subscribers WHERE id = ANY (%(ids)s::bigint[])) s ON s.id = ids.id
 LEFT JOIN (SELECT * FROM subscriptions WHERE story_id = %(story_id)s AND subscriber_id = ANY (%(ids)s::bigint[])) f
@@ -124,7 +202,9 @@ SELECT ids.id, v.endpoint AS email, '' AS name, s.locale, s.timezone, f.confirme
        coalesce(d.recorded_at < %(since)s, true) AS is_older, f.cadence::text AS cadence,
        clock_timestamp() >= %(expires_at)s AS is_expired,
        coalesce(s.paused_until > clock_timestamp(), false) AS is_paused, s.quiet_from, s.quiet_to, s.quiet_breaking,
-       coalesce(f.last_seq, 0) AS last_seq,
+       greatest(f.last_seq, (SELECT max(p.seq) FROM unnest(%(running)s::bigint[], %(seqs)s::integer[]) AS p (blast_id, seq)
+                             WHERE EXISTS (SELECT FROM deliveries e WHERE e.blast_id = p.blast_id
+                                           AND e.subscriber_id = ids.id AND e.state = 'accepted')), 0) AS last_seq,
        coalesce(v.subscriber_id, 0) AS subscriber_id, v.public_key, v.auth_secret
 FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS ids (id, place)
 LEFT JOIN (SELECT * FROM devices WHERE id = ANY (%(ids)s::bigint[])) v ON v.id = ids.id
@@ -151,7 +231,8 @@ SET recorded_at = excluded.recorded_at, next_at = excluded.next_at,
     state = CASE WHEN excluded.state = 'deferred' AND d.in_doubt_count > 0 THEN 'in_doubt' ELSE excluded.state END,
     attempts = excluded.attempts, in_doubt_count = greatest(excluded.in_doubt_count, d.in_doubt_count),
     code = excluded.code, relay = excluded.relay, reply = excluded.reply
-WHERE d.state IN ('deferred', 'in_doubt') OR (excluded.state = 'accepted' AND d.state IN ('failed', 'expired'));
+WHERE d.state IN ('deferred', 'in_doubt')
+   OR (excluded.state = 'accepted' AND d.state IN ('failed', 'expired', 'superseded'));
 
 -- name: suppress_bad_addresses
 -- Never write again to readers whose address is none.

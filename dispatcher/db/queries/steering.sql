@@ -1,6 +1,7 @@
 -- name: lock_blast
 -- One blast, held until the transaction ends, so that it is steered by one at a time; batches may still be added to it.
-SELECT b.id, b.state, b.candidates, b.urgency, u.story_id, u.published_at, u.expires_at, clock_timestamp() AS now
+SELECT b.id, b.state, b.candidates, b.urgency, u.story_id, u.published_at, u.expires_at, clock_timestamp() AS now,
+       EXISTS (SELECT FROM updates c WHERE c.corrects = u.id) AS is_corrected
 FROM blasts b JOIN updates u ON u.id = b.update_id
 WHERE b.id = %(blast_id)s
 FOR NO KEY UPDATE OF b;

@@ -78,6 +78,7 @@ SELECT
         SELECT FROM batches b JOIN blasts ON blasts.id = b.blast_id
         WHERE b.state = 'waiting' AND b.not_before <= clock_timestamp() AND blasts.state = 'sending' LIMIT 16
      ) AS claimable) AS batches,
+    EXISTS (SELECT FROM blasts WHERE superseded_by IS NOT NULL AND done_at IS NULL) AS superseded,
     EXISTS (SELECT FROM asks) AS asks,
     EXISTS (SELECT FROM notices WHERE next_at <= clock_timestamp() AND lease_token IS NULL) AS notices;
 

@@ -1,0 +1,59 @@
+-- name: supersede_blasts
+-- Stop the blasts of an update that are still going out: whoever was not reached gets the update `by` instead. Workers
+-- hear it when this is committed. A blast whose audience was never frozen has none.
+UPDATE blasts SET state = 'superseded', superseded_by = %(by)s, done_at = NULL, candidates = coalesce(candidates, 0)
+WHERE update_id = %(update_id)s AND state IN ('cutting', 'sending', 'paused')
+RETURNING id;
+
+-- name: updates_going_out
+-- The updates of a story that are still going out, but for corrections: who has the wrong text must get those.
+SELECT DISTINCT u.id
+FROM updates u JOIN blasts b ON b.update_id = u.id
+WHERE u.story_id = %(story_id)s AND u.kind <> 'correction' AND u.seq < %(seq)s AND b.state IN ('cutting', 'sending', 'paused');
+
+-- name: blasts_to_correct
+-- The blasts of an update, whose readers a correction goes to, oldest first.
+SELECT id, channel FROM blasts WHERE update_id = %(update_id)s ORDER BY id;
+
+-- name: settle_superseded
+-- Write down for some of the readers who were not reached by a superseded blast that they get another instead. A batch
+-- on which a worker died may have reached some of them: they are in doubt. Batches that are with a worker are not here:
+-- what is on its way is answered first, or the worker's lease ends.
+WITH closed AS (
+    UPDATE batches SET state = 'done', reason = 'a later update took its place'
+    WHERE id IN (
+        SELECT b.id FROM batches b JOIN blasts ON blasts.id = b.blast_id
+        WHERE blasts.superseded_by IS NOT NULL AND blasts.done_at IS NULL AND b.state = 'waiting'
+        ORDER BY b.id LIMIT %(most)s FOR UPDATE OF b SKIP LOCKED)
+    RETURNING blast_id, subscriber_ids, attempts > 0 AS is_doubtful
+), readers AS (
+    SELECT blast_id, unnest(subscriber_ids) AS subscriber_id, is_doubtful FROM closed
+), written AS (
+    INSERT INTO deliveries AS d (blast_id, subscriber_id, recorded_at, state, in_doubt_count, reply)
+    SELECT blast_id, subscriber_id, clock_timestamp(),
+           CASE WHEN is_doubtful THEN 'in_doubt' ELSE 'superseded' END::delivery_state, is_doubtful::integer,
+           CASE WHEN is_doubtful THEN 'its worker died while it may have been sent' ELSE 'a later update took its place' END
+    FROM readers
+    ON CONFLICT (blast_id, subscriber_id) DO UPDATE
+    SET next_at = NULL, state = CASE d.state WHEN 'deferred' THEN 'superseded' ELSE d.state END
+    WHERE d.state IN ('deferred', 'in_doubt')
+)
+SELECT count(*) AS batches FROM closed;
+
+-- name: settle_superseded_retries
+-- Whoever a superseded blast would have tried again is not: deferred readers get the other update, and who is in doubt
+-- stays so.
+UPDATE deliveries d SET next_at = NULL, state = CASE d.state WHEN 'deferred' THEN 'superseded' ELSE d.state END
+WHERE d.next_at IS NOT NULL AND d.state IN ('deferred', 'in_doubt') AND d.blast_id IN (
+    SELECT id FROM blasts WHERE superseded_by IS NOT NULL AND done_at IS NULL);
+
+-- name: finish_superseded
+-- A superseded blast is settled when no batch of it is open, and nobody in it would be tried again.
+UPDATE blasts SET done_at = clock_timestamp()
+WHERE superseded_by IS NOT NULL AND done_at IS NULL
+  AND NOT EXISTS (SELECT FROM batches WHERE blast_id = blasts.id AND state IN ('waiting', 'leased'))
+  AND NOT EXISTS (SELECT FROM deliveries WHERE blast_id = blasts.id AND next_at IS NOT NULL);
+
+-- name: superseded_open
+-- How many superseded blasts are not settled yet.
+SELECT count(*) FROM blasts WHERE superseded_by IS NOT NULL AND done_at IS NULL;

@@ -1,0 +1,262 @@
+"""A later update takes the place of one that is going out, and a correction reaches exactly who has the wrong text."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+
+import pytest
+
+from dispatcher import db, publishing, steering, superseding
+from dispatcher.errors import Conflict
+from dispatcher.model import BlastReport, BlastState, DeliveryState, Draft, Importance, Kind, Published
+from dispatcher.sending import Sender
+from tests.support.newsroom import Newsroom
+from tests.support.relays import relay_at, room_with, slow, until
+from tests.support.sink import HANG_UP, Session, Sink, a_sink
+
+State = DeliveryState
+WRONG, RIGHT, NEXT = "The hospital is being evacuated", "The hospital is open", "The crest has passed"
+
+
+@dataclass
+class Mail:
+    """A mail as its reader sees it."""
+
+    to: str
+    subject: str
+    text: str
+
+
+def mails(sink: Sink) -> list[Mail]:
+    """Every mail that the relay said yes to, or may have."""
+    read = []
+    for each in sink.taken:
+        if not each.answered.startswith(("4", "5")):
+            message = message_from_bytes(each.data, policy=policy.default)
+            body = message.get_body(("plain",))
+            assert body is not None
+            text = re.sub(r"\s+", " ", body.get_content())
+            read.append(Mail(each.recipient, str(message["Subject"]), text))
+    return read
+
+
+def to_each(sink: Sink) -> dict[str, list[Mail]]:
+    """The mails of each reader, in the order in which they came."""
+    found: dict[str, list[Mail]] = {}
+    for mail in mails(sink):
+        found.setdefault(mail.to, []).append(mail)
+    return found
+
+
+async def publish(room: Newsroom, headline: str, **more: object) -> Published:
+    draft = Draft(headline=headline, body=f"{headline}, the crisis room says.", importance=Importance.MAJOR, **more)  # type: ignore[arg-type]
+    return await publishing.publish(room.database, room.bell, "dam", draft, by="anna")
+
+
+async def finish(room: Newsroom, sender: Sender, published: Published, *, seconds: float = 20) -> BlastReport:
+    """What a worker's engine does, until the blast is done."""
+    async with asyncio.timeout(seconds):
+        while True:
+            await superseding.settle(room.database)
+            await room.cut()
+            sender.nudge()
+            report = await room.report(published)
+            if report.settled and not report.waiting:
+                return report
+            await asyncio.sleep(0.02)
+
+
+async def test_who_was_not_reached_gets_only_the_new_update_with_what_they_missed(database: db.Database) -> None:
+    async with a_sink(slow(0.02)) as sink:
+        room = room_with(database, relay_at(sink.port, lanes=4))
+        await room.story(followers=1200)
+        first = await publish(room, WRONG)
+        await room.cut()
+        async with room.sender() as sender:
+            sender.nudge()
+            await until(lambda: len(sink.taken) >= 40)
+            sink.script = lambda *_: None
+            second = await publish(room, NEXT, replaces=True)
+            done = await finish(room, sender, second)
+            replaced = await room.report(first)
+
+    assert replaced.state is BlastState.SUPERSEDED
+    assert sum(replaced.states.values()) == replaced.candidates == 1200
+    assert set(replaced.states) == {State.ACCEPTED, State.SUPERSEDED}
+    assert done.states == {State.ACCEPTED: 1200}
+    for reader, got in to_each(sink).items():
+        assert [mail.subject for mail in got] in ([WRONG, NEXT], [NEXT]), reader
+        assert ("ALSO SINCE YOUR LAST ALERT" in got[-1].text) == (len(got) == 1)
+        assert WRONG in got[-1].text  # as missed, or as earlier
+
+
+async def test_a_blast_that_was_never_cut_is_replaced_too(database: db.Database) -> None:
+    async with a_sink() as sink:
+        room = room_with(database, relay_at(sink.port))
+        await room.story(followers=3)
+        first = await publish(room, WRONG)
+        second = await publish(room, NEXT, replaces=True)
+        async with room.sender() as sender:
+            done = await finish(room, sender, second)
+            replaced = await room.report(first)
+
+    assert (replaced.state, replaced.candidates, replaced.states) == (BlastState.SUPERSEDED, 0, {})
+    assert done.states == {State.ACCEPTED: 3}
+    assert all("ALSO SINCE YOUR LAST ALERT" in mail.text for mail in mails(sink))
+
+
+async def test_an_update_that_does_not_replace_stops_nothing(database: db.Database) -> None:
+    async with a_sink() as sink:
+        room = room_with(database, relay_at(sink.port))
+        await room.story(followers=3)
+        first, second = await publish(room, WRONG), await publish(room, NEXT)
+        async with room.sender() as sender:
+            reports = [await finish(room, sender, each) for each in (first, second)]
+
+    assert [report.states for report in reports] == [{State.ACCEPTED: 3}] * 2
+    assert not any("ALSO SINCE" in mail.text for mail in mails(sink))
+
+
+async def test_a_correction_reaches_who_has_the_wrong_text_and_nobody_else_ever_sees_it(database: db.Database) -> None:
+    async with a_sink(slow(0.02)) as sink:
+        room = room_with(database, relay_at(sink.port, lanes=4))
+        await room.story(followers=1200)
+        first = await publish(room, WRONG)
+        await room.cut()
+        async with room.sender() as sender:
+            sender.nudge()
+            await until(lambda: len(sink.taken) >= 40)
+            sink.script = lambda *_: None
+            correction = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+            done = await finish(room, sender, correction)
+            corrected = await room.report(first)
+
+    reached = corrected.states[State.ACCEPTED]
+    assert corrected.state is BlastState.SUPERSEDED
+    assert corrected.states == {State.ACCEPTED: reached, State.SUPERSEDED: 1200 - reached}
+    assert done.states == {State.ACCEPTED: 1200}
+    for got in to_each(sink).values():
+        if len(got) == 2:
+            assert [mail.subject for mail in got] == [WRONG, f"CORRECTION: {RIGHT}"]
+        else:
+            assert [mail.subject for mail in got] == [RIGHT]
+            assert WRONG not in got[0].text
+    assert sum(len(got) == 2 for got in to_each(sink).values()) == reached
+
+
+async def test_who_is_in_doubt_counts_as_reached(database: db.Database) -> None:
+    answers = [HANG_UP]
+
+    def hang_up(step: str, argument: str, session: Session) -> str | None:
+        return answers.pop() if step == "BODY" and answers else None
+
+    async with a_sink(hang_up) as sink:
+        room = room_with(database, relay_at(sink.port, lanes=1))
+        await room.story(followers=1)
+        first = await publish(room, WRONG)
+        async with room.sender() as sender:
+            await room.cut()
+            sender.nudge()
+
+            async def doubtful() -> bool:
+                return State.IN_DOUBT in (await room.report(first)).states
+
+            await until(doubtful)
+            correction = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+            done = await finish(room, sender, correction)
+            corrected = await room.report(first)
+
+    assert corrected.states == {State.IN_DOUBT: 1}
+    assert done.states == {State.ACCEPTED: 1}
+    assert [mail.subject for mail in mails(sink)] == [WRONG, f"CORRECTION: {RIGHT}"]
+
+
+async def test_a_correction_of_a_blast_that_is_over_goes_to_those_whom_it_reached(database: db.Database) -> None:
+    async with a_sink() as sink:
+        room = room_with(database, relay_at(sink.port))
+        await room.story(followers=3)
+        async with room.sender() as sender:
+            await finish(room, sender, await publish(room, WRONG))
+            await room.follow("dam", "late@example.org")
+            await room.run(
+                "UPDATE subscriptions SET ended_at = now(), ended_reason = 'reader' WHERE subscriber_id ="
+                " (SELECT id FROM subscribers WHERE email = 'reader1@example.org')"
+            )
+            report = await finish(room, sender, await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1))
+
+    assert report.states == {State.ACCEPTED: 2, State.WITHDRAWN: 1}
+    assert "late@example.org" not in sink.copies()
+
+
+async def test_a_correction_before_anybody_was_reached_is_the_update_itself(database: db.Database) -> None:
+    async with a_sink() as sink:
+        room = room_with(database, relay_at(sink.port))
+        await room.story(followers=3)
+        await publish(room, WRONG)
+        correction = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+        async with room.sender() as sender:
+            report = await finish(room, sender, correction)
+
+    assert report.states == {State.ACCEPTED: 3}
+    assert [mail.subject for mail in mails(sink)] == [RIGHT] * 3
+    assert not any(WRONG in mail.text for mail in mails(sink))
+
+
+async def test_a_correction_that_is_wrong_itself_is_corrected_while_it_goes_out(database: db.Database) -> None:
+    async with a_sink(slow(0.01)) as sink:
+        room = room_with(database, relay_at(sink.port, lanes=2))
+        await room.story(followers=600)
+        async with room.sender() as sender:
+            await publish(room, WRONG)
+            await room.cut()
+            sender.nudge()
+            await until(lambda: len(sink.taken) >= 60)
+            first = await publish(room, "The hospital is half open", kind=Kind.CORRECTION, corrects_seq=1)
+            await superseding.settle(database, patience=5)
+            await room.cut()
+            sender.nudge()
+            await until(lambda: sum("half open" in mail.subject for mail in mails(sink)) >= 30)
+            sink.script = lambda *_: None
+            second = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=2)
+            done = await finish(room, sender, second)
+            superseded = await room.report(first)
+
+    assert superseded.state is BlastState.SUPERSEDED
+    assert done.states == {State.ACCEPTED: 600}
+    for got in to_each(sink).values():
+        subjects = [mail.subject for mail in got]
+        saw_wrong_text = any(RIGHT not in subject for subject in subjects[:-1])
+        assert subjects[-1] == (f"CORRECTION: {RIGHT}" if saw_wrong_text else RIGHT)
+
+
+async def test_nobody_is_sent_what_was_corrected_by_resuming_or_trying_again(database: db.Database) -> None:
+    room = room_with(database, relay_at(1))
+    await room.story(followers=2)
+    first = await publish(room, WRONG)
+    await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+    blast = first.blast_ids[0]
+
+    for forbidden in (
+        steering.pause(database, blast, by="anna"),
+        steering.resume(database, room.bell, blast, by="anna"),
+        steering.cancel(database, blast, by="anna"),
+        steering.retry(database, room.bell, blast, by="anna"),
+    ):
+        with pytest.raises(Conflict):
+            await forbidden
+    assert (await room.report(first)).state is BlastState.SUPERSEDED
+
+
+async def test_readers_of_a_batch_whose_worker_died_are_in_doubt(database: db.Database) -> None:
+    room = room_with(database, relay_at(1))
+    await room.story(followers=4)
+    first = await publish(room, WRONG)
+    await room.cut()
+    await room.run("UPDATE batches SET attempts = 1")
+    await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+    await superseding.settle(database)
+
+    assert (await room.report(first)).states == {State.IN_DOUBT: 4}
