@@ -12,6 +12,8 @@ CREATE TYPE delivery_state AS ENUM (
 );
 CREATE TYPE ask_kind AS ENUM ('follow', 'link');
 CREATE TYPE notice_kind AS ENUM ('confirm', 'following', 'already', 'link', 'catch_up');
+CREATE TYPE role AS ENUM ('reporter', 'editor', 'lead');
+CREATE TYPE draft_state AS ENUM ('draft', 'submitted', 'returned', 'rejected', 'approved', 'scheduled', 'published');
 
 -- A developing story that readers follow. `in_doubt`: whether a message without an answer is sent again; null: as the
 -- installation does.
@@ -262,13 +264,17 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
 
--- What may call the API. Only a hash of the token is kept.
+-- What may call the API, and for what (`scopes`). Only a hash of the token is kept, and its first characters to know it by.
 CREATE TABLE api_tokens (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE CHECK (name <> '' AND length(name) <= 80),
     token_hash bytea NOT NULL UNIQUE,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    scopes text[] NOT NULL DEFAULT '{publish,read,steer}',
+    prefix text NOT NULL DEFAULT '',
+    created_by text NOT NULL DEFAULT '',
+    used_at timestamptz
 );
 
 -- Letters that could not be made, so that a broken template stops its own readers and nobody waits for it for ever.
@@ -400,3 +406,119 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER devices_tell_gone AFTER DELETE ON devices FOR EACH ROW EXECUTE FUNCTION tell_device_gone();
+
+-- Who works at the desk. `totp_last_step`: the last code that was used, which is not taken again (RFC 6238 §5.2). Somebody
+-- who has left stays, because the log names them.
+CREATE TABLE people (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    email text NOT NULL UNIQUE CHECK (length(email) <= 254),
+    name text NOT NULL CHECK (name <> '' AND length(name) <= 100),
+    role role NOT NULL,
+    password_hash text,
+    totp_sealed bytea,
+    totp_last_step bigint,
+    recovery_hashes bytea[] NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    signed_in_at timestamptz,
+    ended_at timestamptz
+);
+
+-- Who is signed in where. Only a hash of the cookie is kept. `is_half`: the password was right, and the code is still to
+-- come.
+CREATE TABLE sessions (
+    token_hash bytea PRIMARY KEY,
+    person_id bigint NOT NULL REFERENCES people ON DELETE CASCADE,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+    browser text NOT NULL DEFAULT '' CHECK (length(browser) <= 80),
+    is_half boolean NOT NULL DEFAULT false
+);
+CREATE INDEX sessions_by_person ON sessions (person_id);
+
+-- Links by mail to become one of the desk, or to choose a new password.
+CREATE TABLE invitations (
+    token_hash bytea PRIMARY KEY,
+    email text NOT NULL CHECK (length(email) <= 254),
+    role role NOT NULL,
+    invited_by text NOT NULL,
+    is_reset boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+    used_at timestamptz
+);
+
+-- Tries that failed, for ten of them in a quarter of an hour are enough; by a keyed hash, for accounts that exist or not.
+CREATE TABLE sign_in_attempts (
+    account_hash bytea NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX sign_in_attempts_by_account ON sign_in_attempts (account_hash, at);
+
+-- What leads have set: when a second person has to approve, and for how many readers.
+CREATE TABLE desk_settings (
+    name text PRIMARY KEY,
+    value jsonb NOT NULL
+);
+
+-- An update that is being written. `version` counts saves, so that nobody overwrites what they have not seen. `key` is
+-- what it is published under, so that one draft is one update however often its button is pressed. `approved_hash`: the
+-- exact content and audience rule that a second person approved; whatever changes it voids that.
+CREATE TABLE drafts (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    story_id bigint NOT NULL REFERENCES stories,
+    kind update_kind NOT NULL DEFAULT 'update',
+    importance importance NOT NULL DEFAULT 'routine',
+    headline text NOT NULL DEFAULT '' CHECK (length(headline) <= 200),
+    summary text NOT NULL DEFAULT '' CHECK (length(summary) <= 500),
+    body text NOT NULL DEFAULT '' CHECK (octet_length(body) <= 262144),
+    corrects bigint REFERENCES updates,
+    replaces boolean NOT NULL DEFAULT false,
+    expires_in interval,
+    state draft_state NOT NULL DEFAULT 'draft',
+    version integer NOT NULL DEFAULT 1,
+    key uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),
+    author bigint NOT NULL REFERENCES people,
+    last_editor bigint NOT NULL REFERENCES people,
+    submitted_by bigint REFERENCES people,
+    submitted_at timestamptz,
+    approved_by bigint REFERENCES people,
+    approved_at timestamptz,
+    approved_hash bytea,
+    reason text CHECK (length(reason) <= 1000),
+    send_at timestamptz,
+    update_id bigint REFERENCES updates,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK ((state = 'scheduled') = (send_at IS NOT NULL)),
+    CHECK ((state = 'published') = (update_id IS NOT NULL)),
+    CHECK ((approved_by IS NULL) = (approved_hash IS NULL))
+);
+CREATE INDEX drafts_by_story ON drafts (story_id) WHERE state <> 'published';
+CREATE INDEX drafts_due ON drafts (send_at) WHERE send_at IS NOT NULL;
+
+-- Who has a draft open.
+CREATE TABLE presences (
+    draft_id bigint NOT NULL REFERENCES drafts ON DELETE CASCADE,
+    person_id bigint NOT NULL REFERENCES people ON DELETE CASCADE,
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (draft_id, person_id)
+);
+
+-- Who did what to what: only ever added to.
+CREATE TABLE audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    actor text NOT NULL,
+    action text NOT NULL,
+    subject text NOT NULL DEFAULT '',
+    content_hash bytea,
+    detail jsonb NOT NULL DEFAULT '{}'
+);
+CREATE INDEX audit_by_subject ON audit (subject, id);
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the log of the desk is only added to';
+END $$;
+CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
