@@ -155,6 +155,7 @@ class Published:
     update: Update
     blast_ids: tuple[int, ...]
     replayed: bool = False  #: True if the idempotency key had been used for the same content before
+    superseded: tuple[int, ...] = ()  #: blasts that it stopped: whoever they had not reached gets this update instead
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,7 +236,9 @@ class BlastReport(ListedBlast):
     @property
     def settled(self) -> bool:
         """True when no reader of this blast is waiting or will be tried again."""
-        return self.state in (BlastState.DONE, BlastState.CANCELLED, BlastState.SUPERSEDED)
+        if self.state is BlastState.SUPERSEDED:
+            return not self.waiting  # what was on its way is answered first
+        return self.state in (BlastState.DONE, BlastState.CANCELLED)
 
     @property
     def seconds(self) -> float | None:

@@ -50,6 +50,12 @@ def check(draft: Draft) -> Draft:
             remedy="Give its number as `corrects`.",
             field="corrects",
         )
+    if draft.replaces and draft.kind is Kind.CORRECTION:
+        raise Invalid(
+            "A correction takes the place of what it corrects by itself.",
+            remedy="Leave `replaces` out.",
+            field="replaces",
+        )
     return Draft(
         headline=one_line("headline", draft.headline, longest=stories.MAX_HEADLINE),
         summary=one_line("summary", draft.summary, longest=stories.MAX_SUMMARY, required=False),
@@ -98,6 +104,7 @@ async def _replay(tx: db.Connection, key: str, content_hash: bytes) -> Published
         update=stories.update_from(row),
         blast_ids=tuple(each["id"] for each in await tx.all("blasts_of_update", update_id=row["id"])),
         replayed=True,
+        superseded=await _superseded(tx, row["id"]),
     )
 
 
@@ -131,7 +138,9 @@ async def _insert(
         for channel, of_blast in await _channels(tx, story, row, draft)
     ]
     update = stories.update_from({**row, "corrects_seq": draft.corrects_seq})
-    return Published(story=story, update=update, blast_ids=tuple(blast_ids))
+    return Published(
+        story=story, update=update, blast_ids=tuple(blast_ids), superseded=await _superseded(tx, row["id"])
+    )
 
 
 async def _channels(tx: db.Connection, story: Story, row: db.Row, draft: Draft) -> list[tuple[str, int | None]]:
@@ -150,6 +159,10 @@ async def _channels(tx: db.Connection, story: Story, row: db.Row, draft: Draft) 
     if await tx.value("is_pushed", story_id=story.id):
         channels.append((str(ChannelName.WEBPUSH), None))
     return channels
+
+
+async def _superseded(tx: db.Connection, update_id: int) -> tuple[int, ...]:
+    return tuple(each["id"] for each in await tx.all("blasts_superseded_by", update_id=update_id))
 
 
 async def _corrected(tx: db.Connection, story_id: int, seq: int | None) -> int | None:

@@ -61,6 +61,7 @@ PUBLISHED: dict[str, Any] = {
     "story": "tarrow-flood",
     "update": UPDATE,
     "blasts": [{"id": 48, "url": f"{SITE}/api/v1/blasts/48"}],
+    "superseded": [],
 }
 BLAST: dict[str, Any] = {
     "id": 48,

@@ -147,6 +147,11 @@ class NewUpdate(Body):
     corrects: StrictInt | None = Field(
         None, ge=1, description="The number of the update that this one corrects; with `kind: correction` only."
     )
+    replaces: StrictBool = Field(
+        False,
+        description="Stop what is still going out in this story: whoever was not reached gets only this update, with "
+        "what they missed.",
+    )
     expires_at: WrittenTime | None = Field(
         None,
         description="After this time nobody is alerted any more; with its timezone.",
@@ -163,6 +168,7 @@ class NewUpdate(Body):
             importance=self.importance,
             corrects_seq=self.corrects,
             expires_at=self.expires_at,
+            replaces=self.replaces,
         )
 
 
@@ -253,6 +259,9 @@ class PublishedOut(BaseModel):
     story: str = Field(description="The slug of the story.")
     update: UpdateOut
     blasts: list[BlastLink]
+    superseded: list[int] = Field(
+        description="Blasts that this update stopped: whoever they had not reached gets it instead."
+    )
 
     @classmethod
     def of(cls, published: Published, public_url: str) -> PublishedOut:
@@ -261,6 +270,7 @@ class PublishedOut(BaseModel):
             story=slug,
             update=UpdateOut.of(published.update, slug, public_url),
             blasts=[BlastLink(id=each, url=f"{public_url}/api/v1/blasts/{each}") for each in published.blast_ids],
+            superseded=list(published.superseded),
         )
 
 

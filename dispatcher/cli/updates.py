@@ -38,6 +38,10 @@ def publish(
     corrects: Annotated[
         int | None, typer.Option(metavar="N", help="The number of the update that this corrects.", show_default=False)
     ] = None,
+    replaces: Annotated[
+        bool,
+        typer.Option("--replace", help="Stop what is still going out: whoever was not reached gets only this."),
+    ] = False,
     expires_in: Annotated[
         str | None,
         typer.Option(metavar="6h", help="Reach nobody later than this: 30m, 6h or 2d.", show_default=False),
@@ -70,6 +74,7 @@ def publish(
             importance=importance,
             corrects_seq=corrects,
             expires_at=None if expires_in is None else datetime.now(UTC) + duration(expires_in),
+            replaces=replaces,
         )
 
     async def work(settings: Settings, database: Database) -> int | None:
@@ -140,6 +145,8 @@ def _say_published(published: Published) -> None:
         say(f"This key was used for update {update.seq} of {published.story.slug} before: nothing was sent again.")
     else:
         say(f"Published update {update.seq} of {published.story.slug}.")
+        for blast_id in published.superseded:
+            say(f"Blast {blast_id} was stopped: whoever it had not reached gets this update instead.")
     for blast_id in published.blast_ids:
         say(f"Watch it go out: dispatcher blast show {blast_id} --watch")
 
@@ -157,4 +164,5 @@ def _as_json(published: Published) -> dict[str, object]:
         "published_at": update.published_at.isoformat(),
         "expires_at": None if update.expires_at is None else update.expires_at.isoformat(),
         "replayed": published.replayed,
+        "superseded": list(published.superseded),
     }

@@ -77,6 +77,8 @@ def standing(report: BlastReport) -> list[str]:
         if report.states.get(DeliveryState.ACCEPTED):
             lines.append("What a relay took cannot be called back. If it was wrong, publish a correction.")
         return lines
+    if report.state is BlastState.SUPERSEDED:
+        return ["Stopped: a later update has taken its place, and goes to whoever this one had not reached."]
     return [f"Standing still: {report.holding}"] if report.holding else []
 
 

@@ -212,6 +212,7 @@ CREATE TABLE blasts (
 CREATE INDEX blasts_open ON blasts (urgency, id) WHERE state IN ('cutting', 'sending', 'paused');
 CREATE INDEX blasts_cancelled ON blasts (id) WHERE state = 'cancelled';
 CREATE INDEX blasts_superseded ON blasts (id) WHERE superseded_by IS NOT NULL AND done_at IS NULL;
+CREATE INDEX blasts_by_successor ON blasts (superseded_by) WHERE superseded_by IS NOT NULL;
 
 -- A slice of a blast's audience, with the very ids that were frozen. `attempts` counts claims that never ended. `plain`:
 -- its readers never saw what the blast corrects, and get the right text as an update like any other.

@@ -22,6 +22,10 @@ VALUES (%(update_id)s, %(channel)s, %(urgency)s, %(of_blast)s::bigint) RETURNING
 -- The blasts of an update, oldest first.
 SELECT id FROM blasts WHERE update_id = %(update_id)s ORDER BY id;
 
+-- name: blasts_superseded_by
+-- The blasts in whose place an update has come, oldest first.
+SELECT id FROM blasts WHERE superseded_by = %(update_id)s ORDER BY id;
+
 -- name: is_pushed
 -- Whether any browser follows a story. The conditions are those of the index `subscriptions_by_push`.
 SELECT EXISTS (

@@ -17,12 +17,14 @@ ALTER TYPE blast_state ADD VALUE 'superseded';
 ALTER TABLE blasts ADD COLUMN superseded_by bigint REFERENCES updates, ADD COLUMN of_blast bigint REFERENCES blasts;
 CREATE INDEX blasts_superseded ON blasts (id) WHERE superseded_by IS NOT NULL AND done_at IS NULL;
 ALTER TABLE batches ADD COLUMN plain boolean NOT NULL DEFAULT false;
+CREATE INDEX blasts_by_successor ON blasts (superseded_by) WHERE superseded_by IS NOT NULL;
 CREATE INDEX notices_by_update ON notices (update_id) WHERE update_id IS NOT NULL;
 """
 
 # A value cannot be taken from a type, so the type is made anew; what was superseded counts as cancelled then.
 DOWN = """
 DROP INDEX notices_by_update;
+DROP INDEX blasts_by_successor;
 DROP INDEX blasts_superseded;
 ALTER TABLE batches DROP COLUMN plain;
 DROP TRIGGER blasts_tell ON blasts;
