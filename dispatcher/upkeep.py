@@ -74,7 +74,8 @@ async def tick(database: db.Database) -> Work:
 
 
 async def _forget(tx: db.Connection) -> int:
-    """Once an hour, remove what nobody needs any more of confirmations and notices."""
+    """Once an hour, remove what nobody needs any more of confirmations, notices and sign-ins."""
     if not await tx.execute("take_forgetting_turn", every=FORGET_EVERY):
         return 0
-    return await tx.execute("forget_confirmations") + await tx.execute("forget_notices")
+    names = ("forget_confirmations", "forget_notices", "forget_sign_ins")
+    return sum([await tx.execute(name) for name in names])
