@@ -24,6 +24,7 @@ from dispatcher.errors import DispatcherError, Misconfigured
 from dispatcher.nudges import Bell
 from dispatcher.reporting import SchemaOutdated
 from dispatcher.web.assets import Assets
+from dispatcher.web.desk.visiting import error_page as desk_error
 from dispatcher.web.figures import Figures
 from dispatcher.web.front import Front, front
 from dispatcher.web.guards import BodyLimit, Caught, Head, SecurityHeaders, Unexpected
@@ -165,6 +166,8 @@ async def _show(request: Request, error: DispatcherError, headers: dict[str, str
     """An error as a problem document for machines, and as a page for everybody else."""
     if request.scope["path"].startswith(FOR_MACHINES):
         return problems.response(error, f"{request.app.state.settings.public_url}{openapi.DOCS_PATH}", headers)
+    if f"{request.scope['path']}/".startswith("/desk/"):
+        return desk_error(request, error, {**problems.more_headers(error), **(headers or {})})
     return front(request).page(
         request,
         "error.html",

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import bench, blasts, demo, doctor, machine, parts, stories, subscribers, tokens, updates
+from dispatcher.cli import bench, blasts, demo, desk, doctor, machine, parts, stories, subscribers, tokens, updates
 from dispatcher.cli.output import FAILED, tell_bug
 
 ONE_MACHINE = "One machine"
@@ -42,6 +42,7 @@ app.command(rich_help_panel=PARTS)(parts.beat)
 app.command(rich_help_panel=PARTS)(parts.migrate)
 app.command(rich_help_panel=CARE)(doctor.doctor)
 app.command(rich_help_panel=CARE)(bench.bench)
+app.add_typer(desk.app, name="desk", rich_help_panel=CARE)
 app.add_typer(tokens.app, name="token", rich_help_panel=CARE)
 
 

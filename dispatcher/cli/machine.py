@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,6 +47,24 @@ def serve(box: Box) -> None:
 def _print_places(box: Box) -> None:
     if box.inbox_dir is not None:
         say(f"  Mail that it sends    {box.url}/inbox")
+    _print_desk(box)
     say(f"  API                   {box.url}/api/v1/docs")
     say(f"  Data                  {box.data_dir}")
     say("Begin in another terminal with: dispatcher story create SLUG --headline TEXT")
+
+
+def _print_desk(box: Box) -> None:
+    """Where the desk is; while it has no lead, the link that makes the first one."""
+    token = asyncio.run(_first_link(box.settings["DATABASE_URL"]))
+    if token is None:
+        say(f"  Desk                  {box.url}/desk")
+    else:
+        say(f"  Set up the desk       {box.url}/desk/setup/{token}", style="bold")
+        note("  Whoever opens that link first becomes its lead; it works once, and for two days.")
+
+
+async def _first_link(url: str) -> str | None:
+    from dispatcher import db, people
+
+    async with db.Database(url, size=2) as database:
+        return await people.first_link(database)

@@ -25,7 +25,10 @@ log = structlog.get_logger()
 MAX_BODY = 1_000_000
 MAX_FORM = 16_000
 #: Where forms and messages of strangers come in, all of them small.
-FOR_STRANGERS = ("/s/", "/push/", "/lost", "/confirm/")
+FOR_STRANGERS = (
+    *("/s/", "/push/", "/lost", "/confirm/"),
+    *("/desk/sign-in", "/desk/code", "/desk/setup/", "/desk/invitation/"),
+)
 
 
 def content_policy(ancestors: str = "'none'") -> str:

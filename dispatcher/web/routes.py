@@ -18,6 +18,7 @@ from dispatcher.web import (
     reference,
 )
 from dispatcher.web.assets import Assets
+from dispatcher.web.desk.routes import routes as desk_routes
 
 GET = ["GET"]
 POST = ["POST"]
@@ -30,6 +31,7 @@ def routes(assets: Assets, *, has_inbox: bool) -> list[Route]:
         *_for_everybody(),
         *_for_one_reader(),
         *_for_browsers(),
+        *desk_routes(),
         Route("/static/{digest}/{name}", assets.serve, methods=GET),
         Route("/robots.txt", reading.robots, methods=GET),
         Route("/api/v1/docs", reference.reference, methods=GET),

@@ -55,7 +55,7 @@ async def with_codes(database: db.Database, session: Session) -> tuple[pyotp.TOT
 
 async def look(database: db.Database, query: str, *values: object) -> list[db.Row]:
     async with database.connection() as connection:
-        cursor = await connection.raw.execute(query, values)  # type: ignore[arg-type]  # of this file's own
+        cursor = await connection.raw.execute(query, values)
         return await cursor.fetchall() if cursor.description else []
 
 

@@ -1,0 +1,30 @@
+"""Every address of the desk, and who may come there."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from dispatcher.roles import What
+from dispatcher.web.desk import entering, everybody, front_page, logbook, me
+from dispatcher.web.desk.visiting import anybody, somebody, with_code_missing
+
+GET = ["GET"]
+POST = ["POST"]
+GET_POST = ["GET", "POST"]
+
+
+def routes() -> list[Route]:
+    """The routes of the desk. HEAD is served wherever GET is."""
+    return [
+        Route("/desk", somebody(front_page.stories), methods=GET),
+        Route("/desk/sign-in", anybody(entering.sign_in), methods=GET_POST),
+        Route("/desk/code", with_code_missing(entering.code), methods=GET_POST),
+        Route("/desk/code/leave", with_code_missing(entering.sign_out_half), methods=POST),
+        Route("/desk/sign-out", somebody(entering.sign_out), methods=POST),
+        Route("/desk/setup/{token}", anybody(entering.setup), methods=GET_POST),
+        Route("/desk/invitation/{token}", anybody(entering.invitation), methods=GET_POST),
+        Route("/desk/me", somebody(me.me), methods=GET_POST),
+        Route("/desk/me/codes", somebody(me.turn_codes_on), methods=GET_POST),
+        Route("/desk/people", somebody(everybody.everybody, What.PEOPLE), methods=GET_POST),
+        Route("/desk/log", somebody(logbook.log, What.LOG), methods=GET),
+    ]
