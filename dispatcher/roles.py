@@ -1,4 +1,4 @@
-"""Who may do what at the desk: one table, and nothing else decides."""
+"""Who may do what: the people of the desk by their role, programs by the scopes of their token."""
 
 from __future__ import annotations
 
@@ -36,3 +36,11 @@ _MAY: dict[Role, frozenset[What]] = {
 def may(role: Role, what: What) -> bool:
     """Whether a role may do something."""
     return what in _MAY[role]
+
+
+class Scope(StrEnum):
+    """What a token of the API is good for."""
+
+    READ = "read"  #: stories and blasts
+    PUBLISH = "publish"  #: create and change stories, publish updates
+    STEER = "steer"  #: pause, resume, cancel and retry blasts

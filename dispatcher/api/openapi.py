@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import dispatcher
+from dispatcher.access import ScopeMissing
 from dispatcher.api import problems
 from dispatcher.api.problems import MEDIA_TYPE, BadRequest, MethodNotAllowed, Problem, UnsupportedMediaType
 from dispatcher.errors import (
@@ -108,6 +109,7 @@ RETRIED: dict[str, Any] = {"retried": 2, "left_out": 1, "dry_run": True, "blast"
 #: What stands for each status in the document; the route's own errors are all of these kinds or more special ones.
 _ERRORS: dict[int, DispatcherError] = {
     401: Unauthorized(),
+    403: ScopeMissing("This token is not good for that: it lacks the scope publish.", field="Authorization"),
     404: NotFound(
         "There is no story 'tarow-flood'.",
         remedy="`dispatcher story list` shows the stories there are.",
@@ -123,6 +125,7 @@ _ERRORS: dict[int, DispatcherError] = {
 _KINDS: tuple[type[DispatcherError], ...] = (
     BadRequest,
     Unauthorized,
+    ScopeMissing,
     NotFound,
     MethodNotAllowed,
     Conflict,
@@ -135,6 +138,7 @@ _KINDS: tuple[type[DispatcherError], ...] = (
 )
 _MEANING = {
     401: "There is no valid bearer token.",
+    403: "The token lacks the scope that this needs.",
     404: "There is no such thing.",
     409: "It contradicts what is already there.",
     413: "It is too large.",
@@ -160,7 +164,8 @@ def answers(
             "content": {"application/json": {"schema": _ref("PublishedOut"), "example": _kept(replayed)}},
             "headers": {"Location": _header("Where it is."), "Idempotent-Replay": _header("Always `true`.")},
         }
-    for each in errors:
+    # Wherever a token is needed, it can be one that is not good for it.
+    for each in sorted({*errors, 403}) if 401 in errors else errors:
         found[each] = {
             "description": _MEANING[each],
             "content": {MEDIA_TYPE: {"schema": _ref("Problem"), "example": _kept(_problem(each))}},

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dispatcher import access, db, publishing, reporting, steering, stories
-from dispatcher.api import openapi
+from dispatcher.api import openapi, scopes
 from dispatcher.api.problems import UnsupportedMediaType
 from dispatcher.api.schemas import (
     BlastList,
@@ -74,12 +74,14 @@ PublicUrl = Annotated[str, Depends(_public_url)]
 TOKEN = HTTPBearer(
     auto_error=False,
     scheme_name="token",
-    description="Made with `dispatcher token create NAME`; what is published carries that name.",
+    description="Made with `dispatcher token create NAME`; what is published carries that name. Its scopes say what it "
+    "is good for: `read` (GET), `publish` (stories and updates), `steer` (pause, resume, cancel and retry).",
 )
 
 
 async def _caller(request: Request, database: Database, _: Annotated[object, Security(TOKEN)]) -> str:
-    return await access.caller(database, request.headers.get("authorization"))
+    needs = scopes.needed(request.method, request.scope["path"])
+    return await access.caller(database, request.headers.get("authorization"), needs=needs)
 
 
 Caller = Annotated[str, Depends(_caller)]

@@ -165,6 +165,34 @@ def test_a_token_is_the_only_thing_on_standard_output(program: Program) -> None:
     [listed] = program("token", "list", "--json").json["tokens"]
     assert listed["name"] == "cms"
     assert listed["revoked_at"]
+    assert listed["used_at"] is None
+    assert made.out.startswith(listed["prefix"])
+    assert len(listed["prefix"]) == 8
+
+
+def test_a_token_is_good_for_what_was_said_and_else_for_everything(program: Program) -> None:
+    assert program("token", "create", "all").code == 0
+    assert program("token", "create", "screen", "--scope", "read").code == 0
+    assert program("token", "create", "cms", "--scope", "publish", "--scope", "read").code == 0
+    assert program("token", "create", "odd", "--scope", "erase").code == 2
+
+    listed = program("token", "list", "--json").json["tokens"]
+    assert {each["name"]: each["scopes"] for each in listed} == {
+        "all": ["publish", "read", "steer"],
+        "screen": ["read"],
+        "cms": ["publish", "read"],
+    }
+
+
+def test_people_of_the_desk_are_invited_listed_and_ended(program: Program) -> None:
+    made = program("desk", "invite", "ada@courier.example", "--role", "lead")
+
+    assert "/desk/invitation/" in made.out
+    assert made.out.count("\n") == 1
+    assert program("desk", "invite", "no address").code == 1
+    assert program("desk", "list", "--json").json == {"people": []}
+    assert program("desk", "end", "ada@courier.example").code == 1
+    assert program("desk", "reset", "ada@courier.example").code == 1
 
 
 def test_migrating_twice_changes_nothing(program: Program, postgres: Postgres) -> None:

@@ -1,0 +1,15 @@
+"""Which scope a request to the API needs: one rule for all routes, so that none is forgotten."""
+
+from __future__ import annotations
+
+from dispatcher.roles import Scope
+
+#: What changes something there steers a blast; everywhere else it publishes.
+STEERED = "/api/v1/blasts/"
+
+
+def needed(method: str, path: str) -> Scope:
+    """The scope that a token needs for a request."""
+    if method in {"GET", "HEAD", "OPTIONS"}:
+        return Scope.READ
+    return Scope.STEER if path.startswith(STEERED) else Scope.PUBLISH
