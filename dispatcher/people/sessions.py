@@ -103,7 +103,8 @@ async def begin(tx: db.Connection, person: Person, browser: str, *, half: bool) 
     )
     if not half:
         await tx.execute("note_sign_in", person_id=person.id)
-        await audit.note(tx, actor=person.email, action="signed in", detail={"browser": browser[:MAX_BROWSER]})
+        detail = {"browser": browser[:MAX_BROWSER]} if browser else {}
+        await audit.note(tx, actor=person.email, action="signed in", subject=person.email, detail=detail)
     return SignedIn(token, half, person.id)
 
 
