@@ -7,7 +7,7 @@ from dispatcher.errors import Conflict, Invalid
 from dispatcher.people import passwords
 from dispatcher.people.codes import Codes, Offer, step_of
 from dispatcher.people.sessions import Person, Session, nobody, person_from
-from dispatcher.people.signing import check_password, spend_code
+from dispatcher.people.signing import account_hash, check_password, spend_code
 from dispatcher.roles import Role
 
 
@@ -78,9 +78,10 @@ async def turn_codes_on(
 async def turn_codes_off(database: db.Database, secret_key: str, session: Session, *, typed: str, current: str) -> None:
     """Ask for no code any more. Needs password and code. Raises `Invalid`, `CodeRefused`, `TooManyTries`, `Busy`."""
     person = session.person
-    await check_password(database, secret_key, person, current)
+    await check_password(database, secret_key, person, current, is_all=False)
     async with database.transaction() as tx:
         await spend_code(tx, secret_key, person.id, typed)
+        await tx.execute("clear_sign_in_attempts", account_hash=account_hash(secret_key, person.email))
         await tx.execute("set_totp", person_id=person.id, sealed=None, step=None, recovery=[])
         await tx.execute("end_sessions", person_id=person.id, but=session.token_hash)
         await audit.note(tx, actor=person.email, action="turned codes off", subject=person.email)

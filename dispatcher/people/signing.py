@@ -77,15 +77,21 @@ async def pass_code(
         return await begin(tx, half.person, browser, half=False)
 
 
-async def check_password(database: db.Database, secret_key: str, person: Person, password: str) -> None:
-    """Let somebody who is signed in prove that it is still they. Raises `Invalid`, `TooManyTries`, `Busy`."""
+async def check_password(
+    database: db.Database, secret_key: str, person: Person, password: str, *, is_all: bool = True
+) -> None:
+    """Let somebody who is signed in prove that it is still they. Raises `Invalid`, `TooManyTries`, `Busy`.
+
+    `is_all`: nothing more is asked of them, so their tries are forgotten.
+    """
     await count_try(database, secret_key, person.email)
     async with database.connection() as connection:
         row = await connection.one("find_person", person_id=person.id)
     if not await passwords.fits(password, None if row is None else row["password_hash"]):
         raise Invalid("That is not your password.", remedy="Try again.", field="current")
-    async with database.connection() as connection:
-        await connection.execute("clear_sign_in_attempts", account_hash=account_hash(secret_key, person.email))
+    if is_all:
+        async with database.connection() as connection:
+            await connection.execute("clear_sign_in_attempts", account_hash=account_hash(secret_key, person.email))
 
 
 async def spend_code(tx: db.Connection, secret_key: str, person_id: int, typed: str) -> None:

@@ -163,6 +163,18 @@ async def test_knowing_the_password_gives_nobody_more_tries_for_the_code(databas
         await signed_in(database)
 
 
+async def test_a_stolen_session_with_the_password_has_ten_tries_to_turn_codes_off(database: db.Database) -> None:
+    session = await join(database)
+    totp, _ = await with_codes(database, session)
+    wrong = f"{(int(totp.now()) + 500_000) % 1_000_000:06d}"
+    for _ in range(signing.MOST_TRIES):
+        with pytest.raises(people.CodeRefused):
+            await people.turn_codes_off(database, SECRET, session, typed=wrong, current=PASSWORD)
+
+    with pytest.raises(people.TooManyTries):
+        await people.turn_codes_off(database, SECRET, session, typed=totp.now(), current=PASSWORD)
+
+
 async def test_with_codes_on_a_password_opens_half_a_session_and_the_code_the_other_half(database: db.Database) -> None:
     totp, _ = await with_codes(database, await join(database))
     done = await signed_in(database)

@@ -176,6 +176,17 @@ def test_a_new_password_by_link_does_not_skip_the_code(site: Site) -> None:
         assert fresh.is_in()
 
 
+def test_a_link_for_somebody_else_shows_no_form_of_whoever_is_signed_in(site: Site) -> None:
+    employ(site)
+    path = invite(site, "ben@courier.example", Role.REPORTER)
+    with tab(site, ADA) as opened:
+        assert "Sign out" not in opened.get(path).text
+        assert opened.submit(path, name="Ben", password=PASSWORD, again=PASSWORD).status_code == 303
+        page = opened.get("/desk").text
+        assert ">Ben<" in page
+        assert opened.submit("/desk/sign-out", page="/desk").status_code == 303
+
+
 def test_two_passwords_that_differ_use_up_no_link(site: Site) -> None:
     path = invite(site, ADA, Role.EDITOR)
     with tab(site) as ada:

@@ -59,7 +59,8 @@ class Visit:
     session: Session | None
     csrf: str  #: what every form of this page carries
     form: Sent  #: what was sent; empty for GET
-    nonce: str = ""  #: of a visitor without a session, to be kept in a cookie
+    nonce: str = ""  #: of a browser at the door, to be kept in a cookie
+    is_door: bool = False  #: whoever is signed in here has another token for their forms, so the head shows nobody
 
     @property
     def own(self) -> Session:
@@ -85,7 +86,7 @@ class Visit:
 
     def page(self, template: str, /, *, status: int = 200, at: str = "", **values: Any) -> Response:
         """A page of `templates/web/desk`. `at` is the part of the desk that it belongs to."""
-        person = self.session.person if self.session is not None and not self.session.is_half else None
+        person = None if self.session is None or self.session.is_half or self.is_door else self.session.person
         answer = self.here.page(
             self.request,
             f"desk/{template}",
@@ -146,7 +147,9 @@ def anybody(page: Page) -> Endpoint:
         csrf = _form_token(here, "visitor", nonce.encode())
         form = await _sent(request, csrf if had_nonce else None)
         given = "" if had_nonce else nonce
-        return await page(Visit(request=request, here=here, session=session, csrf=csrf, form=form, nonce=given))
+        return await page(
+            Visit(request=request, here=here, session=session, csrf=csrf, form=form, nonce=given, is_door=True)
+        )
 
     return endpoint
 
