@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,6 +14,15 @@ from dispatcher.model import BlastState, ChannelName, Importance, Kind, StorySta
 PER_PAGE = 50
 #: Open blasts that are shown at most.
 MOST_SENDING = 20
+#: Counts hold a hundred times as long as they took, a minute at most.
+HUNDREDFOLD = 100
+OLDEST = 60.0
+#: Stories whose counts are kept at most.
+MOST_KNOWN = 20_000
+
+_Story = tuple[int, datetime]
+_Counts = tuple[int, int, int]
+_NONE: _Counts = (0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +67,42 @@ class Stories:
     now: datetime
 
 
-async def stories(database: db.Database, *, query: str = "", state: str = "", page: int = 1) -> Stories:
+class Followers:
+    """How many follow each story, counted again as often as that costs a hundredth of the time.
+
+    So a small newsroom sees what is so at this moment, and a list of stories with a million readers is as old as a
+    minute at most, instead of taking a second for whoever looks.
+    """
+
+    def __init__(self, database: db.Database) -> None:
+        self._database = database
+        self._known: dict[_Story, tuple[float, _Counts]] = {}
+        self._counting = asyncio.Lock()
+
+    async def count(self, wanted: Collection[_Story]) -> dict[_Story, _Counts]:
+        """Readers, those by mail, and those by push, of stories by number and birth."""
+        async with self._counting:  # those who come meanwhile find what the first one has counted
+            now = time.monotonic()
+            if missing := [each for each in wanted if self._known.get(each, (0.0, _NONE))[0] <= now]:
+                await self._recount(missing)
+            return {each: self._known[each][1] for each in wanted}
+
+    async def _recount(self, wanted: list[_Story]) -> None:
+        begun = time.monotonic()
+        async with self._database.connection() as connection:
+            rows = await connection.all("overview_followers", story_ids=[number for number, _ in wanted])
+        found = {row["story_id"]: (row["readers"], row["by_mail"], row["by_push"]) for row in rows}
+        ended = time.monotonic()
+        until = ended + min((ended - begun) * HUNDREDFOLD, OLDEST)
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
+        for story in wanted:
+            self._known[story] = (until, found.get(story[0], _NONE))
+
+
+async def stories(
+    database: db.Database, followers: Followers, *, query: str = "", state: str = "", page: int = 1
+) -> Stories:
     """A page of stories, those with the newest update first; `query` looks into headlines and slugs."""
     like = "" if not query else "%" + query.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     async with database.connection() as connection:
@@ -63,7 +110,10 @@ async def stories(database: db.Database, *, query: str = "", state: str = "", pa
             "overview_stories", like=like, state=state, limit=PER_PAGE + 1, offset=(page - 1) * PER_PAGE
         )
         counts = {row["state"]: row["count"] for row in await connection.all("overview_counts")}
-    return Stories([_line(row) for row in rows[:PER_PAGE]], counts, len(rows) > PER_PAGE, datetime.now(UTC))
+    shown = rows[:PER_PAGE]
+    counted = await followers.count([(row["id"], row["created_at"]) for row in shown])
+    lines = [_line(row, counted[row["id"], row["created_at"]]) for row in shown]
+    return Stories(lines, counts, len(rows) > PER_PAGE, datetime.now(UTC))
 
 
 async def sending(database: db.Database) -> list[BlastLine]:
@@ -75,12 +125,20 @@ async def sending(database: db.Database) -> list[BlastLine]:
     ]
 
 
-def _line(row: db.Row) -> StoryLine:
+def _line(row: db.Row, counts: _Counts) -> StoryLine:
     kind, importance = row["last_kind"], row["last_importance"]
-    values = {
-        **row,
-        "state": StoryState(row["state"]),
-        "last_kind": None if kind is None else Kind(kind),
-        "last_importance": None if importance is None else Importance(importance),
-    }
-    return StoryLine(**values)
+    readers, by_mail, by_push = counts
+    return StoryLine(
+        slug=row["slug"],
+        headline=row["headline"],
+        state=StoryState(row["state"]),
+        readers=readers,
+        by_mail=by_mail,
+        by_push=by_push,
+        updates=row["updates"],
+        last_at=row["last_at"],
+        last_headline=row["last_headline"],
+        last_kind=None if kind is None else Kind(kind),
+        last_importance=None if importance is None else Importance(importance),
+        is_sending=row["is_sending"],
+    )

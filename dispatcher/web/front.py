@@ -20,6 +20,7 @@ from dispatcher.addresses import masked
 from dispatcher.config import LANGUAGES, Settings
 from dispatcher.embedded.inbox import Inbox
 from dispatcher.limiting import Limiter, Puzzle
+from dispatcher.overview import Followers
 from dispatcher.rendering import environment
 from dispatcher.rendering.catalogues import best_locale
 from dispatcher.tokens import Links, leave_links, manage_links
@@ -46,6 +47,7 @@ class Front:
     limiter: Limiter
     puzzle: Puzzle
     vapid: Vapid
+    followers: Followers
     inbox: Inbox | None  #: None unless mail goes to the embedded catcher
 
     @classmethod
@@ -63,6 +65,7 @@ class Front:
             limiter=limiter,
             puzzle=Puzzle(settings.secret_key, limiter),
             vapid=Vapid(database, settings.secret_key, f"mailto:{settings.mail_from.addr_spec}"),
+            followers=Followers(database),
             inbox=None if settings.inbox_dir is None else Inbox(settings.inbox_dir),
         )
 

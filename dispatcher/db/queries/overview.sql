@@ -1,23 +1,22 @@
 -- name: overview_stories
--- A page of stories, those with the newest update first, with followers by channel; only theirs are counted.
-WITH shown AS (
-    SELECT s.id, s.slug, s.headline, s.state, u.seq, u.published_at, u.headline AS last_headline, u.kind, u.importance,
-           coalesce(u.published_at, s.created_at) AS moved_at
-    FROM stories s
-    LEFT JOIN LATERAL (SELECT * FROM updates WHERE story_id = s.id ORDER BY seq DESC LIMIT 1) u ON true
-    WHERE (%(state)s::text = '' OR s.state::text = %(state)s::text)
-      AND (%(like)s::text = '' OR s.headline ILIKE %(like)s::text OR s.slug ILIKE %(like)s::text)
-    ORDER BY moved_at DESC, s.id DESC LIMIT %(limit)s OFFSET %(offset)s)
-SELECT w.slug, w.headline, w.state, f.readers, f.by_mail, f.by_push, coalesce(w.seq, 0) AS updates,
-       w.published_at AS last_at, w.last_headline, w.kind AS last_kind, w.importance AS last_importance,
-       EXISTS (SELECT FROM blasts b JOIN updates o ON o.id = b.update_id
-               WHERE b.state IN ('cutting', 'sending', 'paused') AND o.story_id = w.id) AS is_sending
-FROM shown w
-CROSS JOIN LATERAL (
-    SELECT count(*) AS readers, count(*) FILTER (WHERE 'email' = ANY (channels)) AS by_mail,
-           count(*) FILTER (WHERE 'webpush' = ANY (channels)) AS by_push
-    FROM subscriptions WHERE story_id = w.id AND confirmed_at IS NOT NULL AND ended_at IS NULL) f
-ORDER BY w.moved_at DESC, w.id DESC;
+-- A page of stories, those with the newest update first; whether one of their updates is being sent.
+SELECT s.id, s.created_at, s.slug, s.headline, s.state, coalesce(u.seq, 0) AS updates, u.published_at AS last_at,
+       u.headline AS last_headline, u.kind AS last_kind, u.importance AS last_importance,
+       s.id IN (SELECT o.story_id FROM blasts b JOIN updates o ON o.id = b.update_id
+                WHERE b.state IN ('cutting', 'sending', 'paused')) AS is_sending
+FROM stories s
+LEFT JOIN LATERAL (SELECT * FROM updates WHERE story_id = s.id ORDER BY seq DESC LIMIT 1) u ON true
+WHERE (%(state)s::text = '' OR s.state::text = %(state)s::text)
+  AND (%(like)s::text = '' OR s.headline ILIKE %(like)s::text OR s.slug ILIKE %(like)s::text)
+ORDER BY coalesce(u.published_at, s.created_at) DESC, s.id DESC LIMIT %(limit)s OFFSET %(offset)s;
+
+-- name: overview_followers
+-- How many follow each of these stories, and how many of them by mail and by push. Those of large stories take a while.
+SELECT story_id, count(*) AS readers, count(*) FILTER (WHERE 'email' = ANY (channels)) AS by_mail,
+       count(*) FILTER (WHERE 'webpush' = ANY (channels)) AS by_push
+FROM subscriptions
+WHERE story_id = ANY (%(story_ids)s::bigint[]) AND confirmed_at IS NOT NULL AND ended_at IS NULL
+GROUP BY story_id;
 
 -- name: overview_counts
 -- How many stories are in each state.

@@ -23,14 +23,17 @@ async def stories(visit: Visit) -> Response:
     state = state if state in STATES else ("all" if query else "developing")
     number = asked.get("page", "")
     page = max(int(number), 1) if _NUMBER.fullmatch(number) else 1
-    found = await overview.stories(visit.here.database, query=query, state="" if state == "all" else state, page=page)
+    here = visit.here
+    found = await overview.stories(
+        here.database, here.followers, query=query, state="" if state == "all" else state, page=page
+    )
     given = {"q": query, "state": state}
     return visit.page(
         "stories.html",
         at="stories",
         stories=found.stories,
         counts=found.counts,
-        sending=await overview.sending(visit.here.database),
+        sending=await overview.sending(here.database),
         query=query,
         state=state,
         newer=f"/desk?{urlencode({**given, 'page': page - 1})}" if page > 1 else "",
