@@ -28,6 +28,7 @@ from dispatcher.web.desk.visiting import error_page as desk_error
 from dispatcher.web.figures import Figures
 from dispatcher.web.front import Front, front
 from dispatcher.web.guards import BodyLimit, Caught, Head, SecurityHeaders, Unexpected
+from dispatcher.web.heads import BoundedHead
 from dispatcher.web.routes import routes
 
 log = structlog.get_logger()
@@ -110,7 +111,7 @@ def server_config(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHead,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 #: Whoever holds it answers asks, and nobody else needs to.
 ANSWER_LOCK = 7_214_004
+#: Milliseconds of silence after which it is taken from a worker that sleeps, or whose host is cut off.
+SILENCE = 3_000
 #: Asks that are answered in one transaction.
 MOST_ASKS = 200
 #: Hours for which a confirm link is good.
@@ -60,7 +62,7 @@ async def answer(database: db.Database, secret_key: str, *, alone: bool = False)
 async def _answer(database: db.Database, secret_key: str, *, only: int | None = None, alone: bool = False) -> int:
     """Answer asks in one transaction, or `only` one."""
     async with database.transaction() as tx:
-        if alone and not await tx.value("try_answering", lock=ANSWER_LOCK):
+        if alone and not await tx.value("try_answering", lock=ANSWER_LOCK, milliseconds=SILENCE):
             return 0
         asks = sorted(await tx.all("take_asks", limit=MOST_ASKS, only=only), key=lambda ask: int(ask["id"]))
         if asks:

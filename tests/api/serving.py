@@ -82,7 +82,7 @@ class Site:
 
     def somewhere(self) -> str:
         """An address that nobody has asked from before."""
-        return f"198.18.{secrets.randbelow(256)}.{secrets.randbelow(256)}"
+        return f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
 
     def confirm_path(self, email: str = "ada@mail.example") -> str:
         """Let a worker answer what was asked; the newest confirm link that it owes to an address."""

@@ -45,17 +45,24 @@ def post(ground: Ground) -> Iterator[Post]:
         a_fleet(ground.database_url, ground.valkey.url, sink, ground.directory, workers=0, gently=False) as fleet,
     ):
         fleet.env["DISPATCHER_PUSH_SERVICES"] = service.origin
-        for _ in range(2):
-            fleet.start_worker()
         yield Post(fleet, sink, service)
 
 
+async def enough(fleet: Fleet, room: Newsroom) -> None:
+    """Two workers, both at work."""
+    while len(fleet.workers) < 2:
+        fleet.start_worker()
+    await fleet.up(room)
+
+
 async def kill_at(fleet: Fleet, moments: list[int], progress: Callable[[], int], chance: random.Random) -> None:
-    """kill -9 of a worker each time that so much is out, and a new one in its place."""
-    for moment in moments:
+    """kill -9 of a worker each time that so much is out, and, but for the last, a new one in its place."""
+    for number, moment in enumerate(moments, 1):
         while progress() < moment:
             await asyncio.sleep(0.002)
-        fleet.kill_worker(chance.randrange(len(fleet.workers)))
+        fleet.kill(chance.choice(fleet.workers))
+        if number < len(moments):
+            fleet.start_worker()
 
 
 async def test_kill_9_of_workers_loses_no_confirmation_and_repeats_at_most_one_a_lane(
@@ -63,7 +70,7 @@ async def test_kill_9_of_workers_loses_no_confirmation_and_repeats_at_most_one_a
 ) -> None:
     """R1 for notices. Whether asks are answered or mails on their way just then: what counts are committed rows."""
     kills = scale.times(8, 2)
-    await post.fleet.up(room)
+    await enough(post.fleet, room)
     await stories.create(room.database, "asked", headline="The dam above the city")
     emails = [f"reader{number}@d{number % 40}.asked.example" for number in range(READERS)]
     post.sink.script = slow(0.03)
@@ -100,8 +107,8 @@ async def _owed(room: Newsroom) -> bool:
 
 async def test_kill_9_of_workers_loses_no_push_and_shows_each_once(room: Newsroom, post: Post, scale: Scale) -> None:
     """R1 and R39 for pushes: a push that is repeated has the topic of the first, and so replaces it."""
-    kills = scale.times(8, 2)
-    await post.fleet.up(room)
+    kills = scale.times(8, 1)
+    await enough(post.fleet, room)
     slug = (await a_crowd(room, 1)).slug
     devices = await browsers(room, post.service, slug, DEVICES)
     post.service.script = lambda _: Answer(delay=0.02)

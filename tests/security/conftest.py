@@ -17,9 +17,9 @@ from tests.support.databases import fresh_database
 __all__ = ["chromium", "own_site", "server", "site", "window"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def house(postgres: Postgres, template_database: str, valkey: Valkey) -> Iterator[House]:
-    """A house that the tests of a file share."""
+    """A house that all of these tests share."""
     with fresh_database(postgres, template_database) as url, a_house(url, valkey.url) as found:
         yield found
 

@@ -4,7 +4,7 @@
     [mail] = house.mails("ada@mail.example")
     house.link(mail, "confirm")
 
-Tests of one file share a house. None empties it: each has stories and addresses of its own.
+Tests share a house. None empties it: each has stories and addresses of its own.
 """
 
 from __future__ import annotations

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from typing import Any
+
 import pytest
 
 from dispatcher import db, following
+from dispatcher.errors import DatabaseUnavailable
+from dispatcher.following import answering
 from dispatcher.model import Cadence
 from tests.support.newsroom import SECRET, Newsroom, newsroom
 
@@ -36,3 +42,34 @@ async def test_one_poisoned_ask_holds_up_nobody_else(database: db.Database) -> N
     assert await room.run("SELECT email FROM asks") == [{"email": POISON}]
     await room.run("ALTER TABLE confirmations DROP CONSTRAINT poisoned")
     assert await following.answer(database, SECRET) == 1
+
+
+async def test_a_worker_that_falls_asleep_over_its_answers_keeps_nobody_waiting(
+    database: db.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R12 for asks: it holds the lock by which one worker answers for all, and says nothing more."""
+    room = newsroom(database)
+    await room.story()
+    await ask(room, "ada@example.org")
+    look_up, asleep = answering._look_up, asyncio.Event()
+
+    async def fall_asleep(*_: Any) -> Any:
+        asleep.set()
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(answering, "SILENCE", 300)
+    monkeypatch.setattr(answering, "_look_up", fall_asleep)
+    sleeper = asyncio.create_task(following.answer(database, SECRET, alone=True))
+    await asleep.wait()
+    monkeypatch.setattr(answering, "_look_up", look_up)
+    began = time.monotonic()
+    async with asyncio.timeout(10):
+        while not await following.answer(database, SECRET, alone=True):
+            await asyncio.sleep(0.05)
+    took = time.monotonic() - began
+    sleeper.cancel()
+    with pytest.raises((asyncio.CancelledError, DatabaseUnavailable)):
+        await sleeper
+
+    assert took < 5
+    assert len(await room.run("SELECT id FROM notices")) == 1

@@ -33,11 +33,11 @@ def path(site: Site) -> str:
 
 def test_a_confirm_token_has_192_bits_and_no_two_are_alike() -> None:
     tokens = ConfirmTokens(SECRET)
-    made = {tokens.make(number, HASH, 1) for number in range(5_000)}
-    made |= {tokens.make(1, HASH, story) for story in range(2, 5_000)}
-    made |= {tokens.make(1, number.to_bytes(16, "big"), 1) for number in range(5_000)}
+    made = {tokens.make(number, HASH, 1) for number in range(1_000)}
+    made |= {tokens.make(1, HASH, story) for story in range(2, 1_000)}
+    made |= {tokens.make(1, number.to_bytes(16, "big"), 1) for number in range(1_000)}
 
-    assert len(made) == 14_998
+    assert len(made) == 2_998
     assert {len(base64.urlsafe_b64decode(token)) * 8 for token in made} == {192}
 
 
@@ -91,7 +91,7 @@ def one_of_many(state: str) -> Bad:
 
 
 def test_all_bad_links_have_one_answer_and_take_one_time(site: Site, path: str) -> None:
-    """S6, S7: expired, used, forged and cut off, a hundred times each; medians at most 5 ms apart."""
+    """S6, S7: expired, used, forged and cut off, sixty times each; medians at most 5 ms apart."""
     kinds: dict[str, Bad] = {
         "forged": forged,
         "expired": one_of_many("now(), NULL"),
@@ -99,11 +99,11 @@ def test_all_bad_links_have_one_answer_and_take_one_time(site: Site, path: str) 
         "cut off": lambda site, number: forged(site, number)[: number % 32 or 1],
         "long": lambda site, number: forged(site, number) * 20,
     }
-    tokens = {kind: [make(site, number) for number in range(100)] for kind, make in kinds.items()}
+    tokens = {kind: [make(site, number) for number in range(60)] for kind, make in kinds.items()}
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     answers = set()
     with site.browser() as browser:
-        for number in range(100):
+        for number in range(60):
             for kind in kinds:
                 address = f"/confirm/{tokens[kind][number]}"
                 times[kind].append(timed(lambda address=address: answers.add(without_date(browser.post(address)))))  # type: ignore[misc]

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -142,11 +141,12 @@ def a_night(house: House, night: Night) -> None:
         site.follow(slug, emails[name])
     assert site.follow(slug, emails["web"]).status_code == 500
     site.post("/lost", {"email": emails["ada"]})
+    house.mails(emails["ada"], 4)
     house.mails(emails["nowhere"])
     assert eventually(lambda: "ask cannot be answered" in night_log(night, "worker"), 15)
     site.look("ALTER TABLE notices RENAME TO gone")
     site.follow(slug, emails["failed"])
-    time.sleep(0.5)
+    assert eventually(lambda: "UndefinedTable" in night_log(night, "worker"), 15)
     site.look("ALTER TABLE gone RENAME TO notices")
     site.get(f"/s/{slug}?email={emails['ada']}")
     site.get(f"/confirm/{emails['ada']}")

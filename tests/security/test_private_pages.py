@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from dispatcher import db, vapid
 from tests.api.serving import SECRET, Site
 from tests.journeys.test_web_guards import addresses, full_site
@@ -36,20 +34,20 @@ def test_no_cache_keeps_what_is_meant_for_one_reader(full_site: Site) -> None:
     assert {answer.status_code for answer in everything} == {200, 303, 404, 422}
 
 
-@pytest.mark.parametrize("path", PRIVATE)
-def test_no_search_engine_no_frame_and_no_other_site_gets_at_them(full_site: Site, path: str) -> None:
+def test_no_search_engine_no_frame_and_no_other_site_gets_at_them(full_site: Site) -> None:
     known = addresses(full_site)
-    for answer in (full_site.get(known[path]), full_site.post(known[path], {"do": "stop-all"})):
-        headers = answer.headers
-        assert headers["x-robots-tag"] == "noindex, nofollow"
-        assert "frame-ancestors 'none'" in headers["content-security-policy"]
-        assert headers["referrer-policy"] == "no-referrer"
-        assert headers["cross-origin-opener-policy"] == "same-origin"
-        assert headers["cross-origin-resource-policy"] == "same-origin"
-        # What the page loads and leads to learns nothing of its address.
-        assert not re.findall(r'(?:src|href)="https?://(?!127\.0\.0\.1)', answer.text)
-    directory = path.partition("{")[0]
-    assert f"Disallow: {directory}" in full_site.get("/robots.txt").text
+    robots = full_site.get("/robots.txt").text
+    for path in PRIVATE:
+        for answer in (full_site.get(known[path]), full_site.post(known[path], {"do": "stop-all"})):
+            headers = answer.headers
+            assert headers["x-robots-tag"] == "noindex, nofollow"
+            assert "frame-ancestors 'none'" in headers["content-security-policy"]
+            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["cross-origin-opener-policy"] == "same-origin"
+            assert headers["cross-origin-resource-policy"] == "same-origin"
+            # What the page loads and leads to learns nothing of its address.
+            assert not re.findall(r'(?:src|href)="https?://(?!127\.0\.0\.1)', answer.text)
+        assert f"Disallow: {path.partition('{')[0]}" in robots
 
 
 def test_only_the_form_for_other_sites_is_shown_in_their_frames(full_site: Site) -> None:

@@ -86,7 +86,7 @@ async def test_who_has_received_the_newest_update_is_not_sent_it_once_more(datab
 
 async def test_a_mail_that_waits_does_not_go_to_who_is_erased_or_leaves_meanwhile(database: db.Database) -> None:
     """S32 and R19: the relay is slow, and both mails are in a worker's hands already."""
-    async with a_sink(slow(0.2)) as sink:
+    async with a_sink(slow(0.1)) as sink:
         room = room_with(database, relay_at(sink.port, lanes=1))
         await room.story()
         emails = [f"reader{number}@example.org" for number in range(12)]
@@ -172,16 +172,16 @@ async def _claim(room: Newsroom, worker: int) -> list[str]:
 
 
 async def test_a_database_that_hangs_up_on_everybody_loses_no_mail(database: db.Database, database_url: str) -> None:
-    """R6 for notices: every connection ends twice, while asks are answered and mails are on their way."""
-    async with a_sink(slow(0.05)) as sink:
+    """R6 for notices: every connection ends, while asks are answered and mails are on their way."""
+    async with a_sink(slow(0.04)) as sink:
         room = newsroom(database, sink.port)
         await room.story()
-        emails = [f"reader{number}@d{number % 20}.example" for number in range(100)]
+        emails = [f"reader{number}@d{number % 20}.example" for number in range(80)]
         for email in emails:
             await following.ask_to_follow(
                 *(database, SECRET, "dam"), email=email, cadence=Cadence.EVERY, locale="en", timezone="UTC"
             )
-        restarts = [10, 40]
+        restarts = [10]
         async with room.sender() as sender, asyncio.timeout(30):
             while len(sink.copies()) < len(emails) or await still_owed(room):
                 if restarts and len(sink.taken) >= restarts[0]:
@@ -195,14 +195,14 @@ async def test_a_database_that_hangs_up_on_everybody_loses_no_mail(database: db.
             before = -1
             while len(sink.taken) > before:  # whatever is sent once more, let it come
                 before = len(sink.taken)
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.3)
         states = await room.run("SELECT state, count(*) AS count FROM notices GROUP BY state")
 
     duplicates = sink.copies().total() - len(emails)
-    print(f"R6, notices: twice without a database: lost 0, duplicates {duplicates}, bound {2 * LANES}")
+    print(f"R6, notices: once without a database: lost 0, duplicates {duplicates}, bound {LANES}")
     assert restarts == []
     assert set(sink.copies()) == set(emails)
-    assert duplicates <= 2 * LANES
+    assert duplicates <= LANES
     assert states == [{"state": "accepted", "count": len(emails)}]
 
 

@@ -19,8 +19,10 @@ RETURNING name;
 SELECT pg_notify('dispatcher', 'relay:' || %(relay)s::text);
 
 -- name: try_answering
--- Until the transaction ends, be the only one that answers asks; false if another is.
-SELECT pg_try_advisory_xact_lock(%(lock)s);
+-- Until the transaction ends, be the only one that answers asks; false if another is. Who says nothing for so many
+-- milliseconds is so no more: all who ask wait for this one.
+SELECT pg_try_advisory_xact_lock(%(lock)s),
+       set_config('idle_in_transaction_session_timeout', %(milliseconds)s::integer::text, true);
 
 -- name: peers
 -- How many workers live, which of them this one is, and whose turn it is where a limit is too small for all.
