@@ -69,7 +69,7 @@ async def test_kill_9_of_workers_loses_no_confirmation_and_repeats_at_most_one_a
     room: Newsroom, post: Post, scale: Scale
 ) -> None:
     """R1 for notices. Whether asks are answered or mails on their way just then: what counts are committed rows."""
-    kills = scale.times(8, 2)
+    kills = scale.times(8, 1)
     await enough(post.fleet, room)
     await stories.create(room.database, "asked", headline="The dam above the city")
     emails = [f"reader{number}@d{number % 40}.asked.example" for number in range(READERS)]

@@ -67,6 +67,7 @@ def test_one_victim_and_500_stories_is_one_mail_an_hour_and_three_a_day(house: H
     assert house.site.look("SELECT count(*) FROM subscribers WHERE email = %s", victim) == [(0,)]
 
 
+@pytest.mark.chaos
 def test_ten_thousand_addresses_from_one_client_are_twenty_asks(house: House) -> None:
     """S2: 10,000 in the long run."""
     count, client, slug = times(10_000, 200), f"2001:db8:{secrets.token_hex(2)}::1", house.story()
@@ -91,6 +92,7 @@ def flooded(database_url: str) -> Iterator[Site]:
         yield found
 
 
+@pytest.mark.chaos
 def test_a_thousand_clients_at_once_are_asked_for_work_within_a_minute(flooded: Site) -> None:
     """S2: each of them is within its own limit. 1,000 in the long run."""
     count, began = times(1_000, 150), time.monotonic()
@@ -106,6 +108,7 @@ def test_a_thousand_clients_at_once_are_asked_for_work_within_a_minute(flooded: 
     assert len(asked) == count - flooded.look("SELECT count(*) FROM asks")[0][0]
 
 
+@pytest.mark.chaos
 def test_one_client_cannot_make_everybody_work(flooded: Site) -> None:
     """S2: what is over a client's own limit is refused and does not count for the brake."""
     client = flooded.somewhere()

@@ -43,15 +43,15 @@ def send(site: Site, head: bytes, filler: bytes) -> tuple[int, bytes]:
     ],
     ids=["a header", "headers", "an address", "a name", "trailers", "a trailer", "a chunk's head"],
 )
-def test_the_head_of_a_request_is_bounded(site: Site, head: bytes, filler: bytes) -> None:
+def test_the_head_of_a_request_is_bounded(server: Site, head: bytes, filler: bytes) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    taken, answer = send(site, head, filler)
+    taken, answer = send(server, head, filler)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     print(f"{taken} bytes taken, {grown:.0f} MB more, {answer[:40]!r}")
 
     assert taken < TOO_MUCH
     assert grown < 10
-    assert site.get("/healthz").status_code == 200
+    assert server.get("/healthz").status_code == 200
 
 
 def test_requests_of_every_usual_size_are_read(site: Site) -> None:
@@ -86,9 +86,9 @@ def test_requests_of_every_usual_size_are_read(site: Site) -> None:
         b"X: a\r\n folded",
     ],
 )
-def test_nobody_can_disagree_with_us_about_where_a_request_ends(site: Site, headers: bytes) -> None:
+def test_nobody_can_disagree_with_us_about_where_a_request_ends(server: Site, headers: bytes) -> None:
     """RFC 9112 §6.3, §11.2: a request that a proxy before us might read in another way is refused or closes."""
-    host, port = site.url.removeprefix("http://").split(":")
+    host, port = server.url.removeprefix("http://").split(":")
     smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall(b"POST /lost HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n\r\n0\r\n\r\n" + smuggled)

@@ -91,8 +91,8 @@ def test_a_scanner_with_javascript_decides_nothing_either(
     for link in found:
         opened.page.goto(link)
         opened.page.mouse.move(200, 200)
-        opened.page.wait_for_timeout(50)
-    opened.page.wait_for_timeout(500)
+        opened.page.wait_for_timeout(20)
+    opened.page.wait_for_timeout(300)
 
     assert len([link for link in found if "/confirm/" in link]) >= 1
     assert posts == []
