@@ -79,6 +79,8 @@ class Aspect:
 
     def of(self, view: UpdateView) -> UpdateView:
         """The update as these readers see it."""
+        if self == USUAL:
+            return view
         if self.plain:
             plain = replace(view.update, kind=Kind.UPDATE, corrects=None, corrects_seq=None)
             view = replace(view, update=plain, corrected=None)

@@ -148,7 +148,7 @@ async def test_a_worker_that_dies_while_it_freezes_an_audience_leaves_all_of_it_
     try:
         async with held(ground.database_url, stop):
             published = await crowd.publish()
-            name = await until_waiting(room, "audience AS")
+            name = await until_waiting(room, "WITH blast AS")
             (worker,) = [each for each in fleet.workers if each.name == name]
             fleet.kill(worker)
             await disconnect(room, worker.name)
