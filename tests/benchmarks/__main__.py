@@ -1,7 +1,7 @@
 """Every figure of the documentation again, each beside its rival in the same run.
 
-    make bench                                       about twenty minutes
-    make bench ARGS="--quick"                        four minutes, for a first look
+    make bench                                       about twenty-five minutes
+    make bench ARGS="--quick"                        five minutes, for a first look
     make bench ARGS="--only throughput,latency"      the other figures stay as they were measured before
     make bench ARGS="--write-docs"                   puts the table into docs/performance.md as well
 
@@ -79,7 +79,7 @@ def run(plan: Plan, parts: Mapping[str, Callable[[Plan], Found]], out: Path) -> 
         plan.note(f"— {name}")
         try:
             result = measure(plan)
-        except Exception:  # noqa: BLE001  # one part that fails does not cost the others, which take twenty minutes
+        except Exception:  # noqa: BLE001  # one part that fails does not cost the others, which take their time
             plan.note(f"{name} failed:\n{traceback.format_exc()}")
             failed.append(name)
             continue
