@@ -115,9 +115,11 @@ async def test_an_update_that_does_not_replace_stops_nothing(database: db.Databa
         first, second = await publish(room, WRONG), await publish(room, NEXT)
         async with room.sender() as sender:
             reports = [await finish(room, sender, each) for each in (first, second)]
+            before = len(sink.taken)  # of two that go out together, the second cannot know yet whom the first reached
+            reports.append(await finish(room, sender, await publish(room, RIGHT)))
 
-    assert [report.states for report in reports] == [{State.ACCEPTED: 3}] * 2
-    assert not any("ALSO SINCE" in mail.text for mail in mails(sink))
+    assert [report.states for report in reports] == [{State.ACCEPTED: 3}] * 3
+    assert not any("ALSO SINCE" in mail.text for mail in mails(sink)[before:])
 
 
 async def test_a_correction_reaches_who_has_the_wrong_text_and_nobody_else_ever_sees_it(database: db.Database) -> None:
@@ -230,6 +232,22 @@ async def test_a_correction_that_is_wrong_itself_is_corrected_while_it_goes_out(
         subjects = [mail.subject for mail in got]
         saw_wrong_text = any(RIGHT not in subject for subject in subjects[:-1])
         assert subjects[-1] == (f"CORRECTION: {RIGHT}" if saw_wrong_text else RIGHT)
+
+
+async def test_a_correction_that_was_corrected_before_it_went_out_leaves_nobody_with_the_wrong_text(
+    database: db.Database,
+) -> None:
+    async with a_sink() as sink:
+        room = room_with(database, relay_at(sink.port))
+        await room.story(followers=3)
+        async with room.sender() as sender:
+            await finish(room, sender, await publish(room, WRONG))
+            await room.follow("dam", "late@example.org")
+            await publish(room, "The hospital is half open", kind=Kind.CORRECTION, corrects_seq=1)
+            report = await finish(room, sender, await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=2))
+
+    assert report.states == {State.ACCEPTED: 3}
+    assert [[mail.subject for mail in got] for got in to_each(sink).values()] == [[WRONG, f"CORRECTION: {RIGHT}"]] * 3
 
 
 async def test_nobody_is_sent_what_was_corrected_by_resuming_or_trying_again(database: db.Database) -> None:

@@ -12,8 +12,10 @@ FROM updates u JOIN blasts b ON b.update_id = u.id
 WHERE u.story_id = %(story_id)s AND u.kind <> 'correction' AND u.seq < %(seq)s AND b.state IN ('cutting', 'sending', 'paused');
 
 -- name: blasts_to_correct
--- The blasts of an update, whose readers a correction goes to, oldest first.
-SELECT id, channel FROM blasts WHERE update_id = %(update_id)s ORDER BY id;
+-- The blasts of an update, whose readers a correction goes to, oldest first. A correction that was stopped before its own
+-- audience was frozen has reached nobody: who has the wrong text is still to be found in the blast that it was for.
+SELECT CASE WHEN frozen_at IS NULL THEN coalesce(of_blast, id) ELSE id END AS id, channel
+FROM blasts WHERE update_id = %(update_id)s ORDER BY id;
 
 -- name: settle_superseded
 -- Write down for some of the readers who were not reached by a superseded blast that they get another instead. A batch
