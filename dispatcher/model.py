@@ -18,6 +18,7 @@ class Kind(enum.StrEnum):
     UPDATE = "update"
     CORRECTION = "correction"
     FINAL = "final"
+    WITHDRAWAL = "withdrawal"  #: takes an update back: it stops, and pushes of it are replaced
 
 
 class Importance(enum.StrEnum):
@@ -71,6 +72,21 @@ class NoticeKind(enum.StrEnum):
     ALREADY = "already"  #: somebody asked to follow what you follow already
     LINK = "link"  #: the link to your own page, which you asked for
     CATCH_UP = "catch_up"  #: the last update, at once
+    INVITATION = "invitation"  #: join the desk, or choose a new password
+    TEST = "test"  #: a draft, as readers would get it, to whoever writes it
+    OVERRIDE = "override"  #: a lead has sent what waits for a second pair of eyes
+
+
+class DraftState(enum.StrEnum):
+    """Where an update is on its way to being published."""
+
+    DRAFT = "draft"
+    SUBMITTED = "submitted"  #: waits for somebody to approve it
+    RETURNED = "returned"  #: came back with a wish
+    REJECTED = "rejected"
+    APPROVED = "approved"
+    SCHEDULED = "scheduled"
+    PUBLISHED = "published"
 
 
 class InDoubt(enum.StrEnum):

@@ -20,6 +20,7 @@ class What(StrEnum):
     WRITE = "write"  #: drafts
     SEND = "send"  #: publish, schedule, close a story
     STEER = "steer"  #: pause, resume, cancel, retry, replace, correct, withdraw
+    READERS = "readers"  #: look readers up, import and suppress
     LOG = "log"  #: read who did what
     APPROVE = "approve"  #: what others wrote, and overrule that it waits
     SETTINGS = "settings"
@@ -28,7 +29,7 @@ class What(StrEnum):
 
 _MAY: dict[Role, frozenset[What]] = {
     Role.REPORTER: frozenset({What.SEE, What.WRITE}),
-    Role.EDITOR: frozenset({What.SEE, What.WRITE, What.SEND, What.STEER, What.LOG}),
+    Role.EDITOR: frozenset({What.SEE, What.WRITE, What.SEND, What.STEER, What.READERS, What.LOG}),
     Role.LEAD: frozenset(What),
 }
 

@@ -1,7 +1,7 @@
 -- Today's schema, in one place to read. Migrations build it step by step; a test proves that both agree.
 
 CREATE TYPE story_state AS ENUM ('developing', 'closed');
-CREATE TYPE update_kind AS ENUM ('update', 'correction', 'final');
+CREATE TYPE update_kind AS ENUM ('update', 'correction', 'final', 'withdrawal');
 CREATE TYPE importance AS ENUM ('routine', 'major', 'breaking');
 CREATE TYPE channel AS ENUM ('email', 'webpush');
 CREATE TYPE cadence AS ENUM ('every', 'major', 'daily', 'weekly');
@@ -11,7 +11,7 @@ CREATE TYPE delivery_state AS ENUM (
     'accepted', 'deferred', 'failed', 'in_doubt', 'suppressed', 'capped', 'expired', 'superseded', 'withdrawn'
 );
 CREATE TYPE ask_kind AS ENUM ('follow', 'link');
-CREATE TYPE notice_kind AS ENUM ('confirm', 'following', 'already', 'link', 'catch_up');
+CREATE TYPE notice_kind AS ENUM ('confirm', 'following', 'already', 'link', 'catch_up', 'invitation', 'test', 'override');
 CREATE TYPE role AS ENUM ('reporter', 'editor', 'lead');
 CREATE TYPE draft_state AS ENUM ('draft', 'submitted', 'returned', 'rejected', 'approved', 'scheduled', 'published');
 
@@ -30,11 +30,12 @@ CREATE TABLE stories (
     CHECK ((state = 'closed') = (closed_at IS NOT NULL))
 );
 
--- One new development of a story, numbered within it.
+-- One new development of a story, numbered within it. Below zero stand drills: they reach nobody, and no page of a reader
+-- shows them. `local_time`: each reader gets it at this time by their own clock, or at once where that is past.
 CREATE TABLE updates (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     story_id bigint NOT NULL REFERENCES stories,
-    seq integer NOT NULL CHECK (seq > 0),
+    seq integer NOT NULL CHECK (seq <> 0),
     kind update_kind NOT NULL,
     importance importance NOT NULL,
     headline text NOT NULL CHECK (headline <> '' AND length(headline) <= 200),
@@ -46,9 +47,11 @@ CREATE TABLE updates (
     content_hash bytea NOT NULL,
     published_by text NOT NULL,
     published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    local_time timestamp,
     UNIQUE (story_id, seq),
-    CHECK ((kind = 'correction') = (corrects IS NOT NULL))
+    CHECK ((kind::text IN ('correction', 'withdrawal')) = (corrects IS NOT NULL))
 );
+CREATE INDEX updates_by_corrected ON updates (corrects) WHERE corrects IS NOT NULL;
 
 -- A reader. `address_hash` is a keyed hash of the normalised address: it makes the address unique, and it is all
 -- that a suppression keeps of it. Without an address, it is a browser that follows by itself. Paused: nothing is sent
@@ -140,7 +143,8 @@ CREATE TABLE confirmations (
 CREATE INDEX confirmations_by_address ON confirmations (address_hash, created_at);
 
 -- Mails to one reader that a person waits for: they go out before everything else. `state` is null until there is an
--- outcome, `next_at` null once nothing more is tried; the address is gone then too.
+-- outcome, `next_at` null once nothing more is tried; the address is gone then too, and so is `detail`: what a mail to the
+-- desk is about.
 CREATE TABLE notices (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind notice_kind NOT NULL,
@@ -166,6 +170,7 @@ CREATE TABLE notices (
     code smallint,
     relay text,
     reply text,
+    detail jsonb NOT NULL DEFAULT '{}',
     CHECK ((lease_token IS NULL) = (lease_until IS NULL) AND (lease_token IS NULL) = (worker IS NULL)),
     CHECK (next_at IS NULL OR email IS NOT NULL)
 );
@@ -191,7 +196,8 @@ CREATE TABLE suppressions (
 -- One update going out on one channel. `candidates` is counted when the audience is frozen, at `frozen_at`: a blast
 -- that was paused or cancelled before has none. `steered_by`: who last paused, resumed, cancelled or retried it.
 -- `superseded_by`: the update that whoever was not reached gets instead; it is settled once `done_at` is set. `of_blast`:
--- this blast goes to the readers of that one, because it corrects what they received.
+-- this blast goes to the readers of that one, because it corrects what they received. `is_drill`: everything is done for it,
+-- but nothing is handed to a relay.
 CREATE TABLE blasts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     update_id bigint NOT NULL REFERENCES updates,
@@ -206,6 +212,7 @@ CREATE TABLE blasts (
     steered_at timestamptz,
     superseded_by bigint REFERENCES updates,
     of_blast bigint REFERENCES blasts,
+    is_drill boolean NOT NULL DEFAULT false,
     UNIQUE (update_id, channel),
     CHECK ((state = 'cutting') = (candidates IS NULL) OR state IN ('paused', 'cancelled'))
 );
@@ -264,6 +271,19 @@ CREATE TABLE deliveries (
     PRIMARY KEY (blast_id, subscriber_id)
 );
 CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX deliveries_unreached ON deliveries (blast_id, state) WHERE state <> 'accepted';
+
+-- How many outcomes of each kind were written for a blast, by the moment and by the session that wrote them: the sum over a
+-- blast is what counting its ledger would give. A session has rows of its own, so that no two wait for each other.
+CREATE TABLE progress (
+    blast_id bigint NOT NULL,
+    session integer NOT NULL,
+    at timestamptz NOT NULL,
+    state delivery_state NOT NULL,
+    relay text NOT NULL,
+    count bigint NOT NULL,
+    PRIMARY KEY (blast_id, session, at, state, relay)
+) WITH (fillfactor = 50);
 
 -- What may call the API, and for what (`scopes`). Only a hash of the token is kept, and its first characters to know it by.
 CREATE TABLE api_tokens (
@@ -464,7 +484,9 @@ CREATE TABLE desk_settings (
 
 -- An update that is being written. `version` counts saves, so that nobody overwrites what they have not seen. `key` is
 -- what it is published under, so that one draft is one update however often its button is pressed. `approved_hash`: the
--- exact content and audience rule that a second person approved; whatever changes it voids that.
+-- exact content and audience rule that a second person approved; whatever changes it voids that. `is_override`: a lead
+-- sent it without waiting for one. `send_local`: scheduled for this time by each reader's own clock; `send_at` is then when
+-- it begins. `successor_id`: the story that readers are offered when this update ends theirs.
 CREATE TABLE drafts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     story_id bigint NOT NULL REFERENCES stories,
@@ -491,12 +513,16 @@ CREATE TABLE drafts (
     update_id bigint REFERENCES updates,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    send_local timestamp,
+    successor_id bigint REFERENCES stories,
+    is_override boolean NOT NULL DEFAULT false,
     CHECK ((state = 'scheduled') = (send_at IS NOT NULL)),
     CHECK ((state = 'published') = (update_id IS NOT NULL)),
     CHECK ((approved_by IS NULL) = (approved_hash IS NULL))
 );
 CREATE INDEX drafts_by_story ON drafts (story_id) WHERE state <> 'published';
 CREATE INDEX drafts_due ON drafts (send_at) WHERE send_at IS NOT NULL;
+CREATE INDEX drafts_by_update ON drafts (update_id) WHERE update_id IS NOT NULL;
 
 -- Who has a draft open.
 CREATE TABLE presences (
