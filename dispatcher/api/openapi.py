@@ -108,6 +108,7 @@ RETRIED: dict[str, Any] = {"retried": 2, "left_out": 1, "dry_run": True, "blast"
 
 #: What stands for each status in the document; the route's own errors are all of these kinds or more special ones.
 _ERRORS: dict[int, DispatcherError] = {
+    400: BadRequest(),
     401: Unauthorized(),
     403: ScopeMissing("This token is not good for that: it lacks the scope publish.", field="Authorization"),
     404: NotFound(
@@ -137,6 +138,7 @@ _KINDS: tuple[type[DispatcherError], ...] = (
     DatabaseUnavailable,
 )
 _MEANING = {
+    400: "It cannot be read: it is no JSON object, or no proper HTTP.",
     401: "There is no valid bearer token.",
     403: "The token lacks the scope that this needs.",
     404: "There is no such thing.",
@@ -164,8 +166,8 @@ def answers(
             "content": {"application/json": {"schema": _ref("PublishedOut"), "example": _kept(replayed)}},
             "headers": {"Location": _header("Where it is."), "Idempotent-Replay": _header("Always `true`.")},
         }
-    # Wherever a token is needed, it can be one that is not good for it.
-    for each in sorted({*errors, 403}) if 401 in errors else errors:
+    # Wherever a token is needed, it can be one that is not good for it; and any request can be garbled.
+    for each in sorted({*errors, 400, 403}) if 401 in errors else errors:
         found[each] = {
             "description": _MEANING[each],
             "content": {MEDIA_TYPE: {"schema": _ref("Problem"), "example": _kept(_problem(each))}},
