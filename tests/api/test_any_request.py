@@ -7,7 +7,8 @@ from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis import APIOperation, Case, GenerationMode
+from schemathesis import GenerationMode
+from schemathesis.core.result import Ok
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -31,13 +32,14 @@ def test_no_request_makes_the_api_fail(site: Site) -> None:
 
     asked = 0
     for found in schema.get_all_operations():
+        assert isinstance(found, Ok), found
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             asked += ask(site, found.ok(), mode, known)
 
     assert asked > 10 * REQUESTS
 
 
-def ask(site: Site, operation: APIOperation[Any, Any, Any], mode: GenerationMode, known: dict[str, Any]) -> int:
+def ask(site: Site, operation: Any, mode: GenerationMode, known: dict[str, Any]) -> int:
     """Send requests of one kind to one operation, and look at the answers; how many there were."""
     asked = 0
 
@@ -46,7 +48,7 @@ def ask(site: Site, operation: APIOperation[Any, Any, Any], mode: GenerationMode
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=operation.as_strategy(generation_mode=mode))
-    def send(case: Case) -> None:
+    def send(case: Any) -> None:
         nonlocal asked
         asked += 1
         if asked % 2:
