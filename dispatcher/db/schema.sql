@@ -16,7 +16,8 @@ CREATE TYPE role AS ENUM ('reporter', 'editor', 'lead');
 CREATE TYPE draft_state AS ENUM ('draft', 'submitted', 'returned', 'rejected', 'approved', 'scheduled', 'published');
 
 -- A developing story that readers follow. `in_doubt`: whether a message without an answer is sent again; null: as the
--- installation does.
+-- installation does. `is_merged`: whoever followed this closed story follows its successor instead. `released_at`: since
+-- then nobody follows a closed story any more; until then its last mails may still be on their way, or readers be moved.
 CREATE TABLE stories (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     slug text NOT NULL UNIQUE CHECK (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND length(slug) <= 80),
@@ -27,8 +28,14 @@ CREATE TABLE stories (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     closed_at timestamptz,
     in_doubt text CHECK (in_doubt IN ('resend', 'hold')),
-    CHECK ((state = 'closed') = (closed_at IS NOT NULL))
+    is_merged boolean NOT NULL DEFAULT false,
+    released_at timestamptz,
+    CHECK ((state = 'closed') = (closed_at IS NOT NULL)),
+    CONSTRAINT stories_merged_check CHECK (NOT is_merged OR (closed_at IS NOT NULL AND successor_id IS NOT NULL)),
+    CONSTRAINT stories_released_check CHECK (released_at IS NULL OR closed_at IS NOT NULL)
 );
+CREATE INDEX stories_to_release ON stories (id) WHERE state = 'closed' AND released_at IS NULL;
+CREATE INDEX stories_by_successor ON stories (successor_id) WHERE successor_id IS NOT NULL;
 
 -- One new development of a story, numbered within it. Below zero stand drills: they reach nobody, and no page of a reader
 -- shows them. `local_time`: each reader gets it at this time by their own clock, or at once where that is past.
@@ -273,17 +280,79 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX deliveries_unreached ON deliveries (blast_id, state) WHERE state <> 'accepted';
 
--- How many outcomes of each kind were written for a blast, by the moment and by the session that wrote them: the sum over a
--- blast is what counting its ledger would give. A session has rows of its own, so that no two wait for each other.
+-- How many outcomes of each kind the ledger holds for a blast, by how long after publishing they were written (`after_ms`
+-- is where its slot begins) and at which relay: the sum over a blast is what counting its ledger would give, for the
+-- ledger's own triggers count. Each session has rows of its own, so that no two wait for each other; where one takes back
+-- what another has counted, a row is below zero. `seconds`: from publishing, of all together. `first_at` and `last_at`
+-- hold for acceptances, which are never taken back.
 CREATE TABLE progress (
     blast_id bigint NOT NULL,
     session integer NOT NULL,
-    at timestamptz NOT NULL,
+    after_ms bigint NOT NULL,
     state delivery_state NOT NULL,
     relay text NOT NULL,
     count bigint NOT NULL,
-    PRIMARY KEY (blast_id, session, at, state, relay)
+    seconds double precision NOT NULL,
+    first_at timestamptz NOT NULL,
+    last_at timestamptz NOT NULL,
+    PRIMARY KEY (blast_id, session, after_ms, state, relay)
 ) WITH (fillfactor = 50);
+
+-- Where the slot begins, in milliseconds, that so many seconds fall into: the later, the wider. Every bound that
+-- acceptances are sorted by for the metrics is the bound of a slot.
+CREATE FUNCTION progress_slot(seconds double precision) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN seconds IS NULL OR seconds < 0 THEN 0
+                WHEN seconds < 1 THEN floor(seconds * 20) * 50
+                WHEN seconds < 5 THEN floor(seconds * 10) * 100
+                WHEN seconds < 60 THEN floor(seconds) * 1000
+                WHEN seconds < 600 THEN floor(seconds / 5) * 5000
+                WHEN seconds < 7200 THEN floor(seconds / 60) * 60000
+                ELSE floor(seconds / 600) * 600000 END::bigint
+$$;
+
+-- Adds rows to `progress`, or takes them off.
+CREATE FUNCTION count_progress() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO progress AS p (blast_id, session, after_ms, state, relay, count, seconds, first_at, last_at)
+    SELECT blast_id, pg_backend_pid(), progress_slot(seconds), state, relay, TG_ARGV[0]::integer * count(*),
+           TG_ARGV[0]::integer * sum(seconds), min(recorded_at), max(recorded_at)
+    FROM (SELECT c.blast_id, c.state, coalesce(c.relay, '') AS relay, c.recorded_at,
+                 greatest(coalesce(date_part('epoch', c.recorded_at - u.published_at), 0), 0) AS seconds
+          FROM changed c LEFT JOIN blasts b ON b.id = c.blast_id LEFT JOIN updates u ON u.id = b.update_id) AS timed
+    GROUP BY 1, 3, 4, 5
+    ON CONFLICT (blast_id, session, after_ms, state, relay) DO UPDATE
+    SET count = p.count + excluded.count, seconds = p.seconds + excluded.seconds,
+        first_at = least(p.first_at, excluded.first_at), last_at = greatest(p.last_at, excluded.last_at);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER deliveries_count_new AFTER INSERT ON deliveries REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION count_progress('1');
+CREATE TRIGGER deliveries_count_gone AFTER DELETE ON deliveries REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION count_progress('-1');
+
+-- An update whose readers stay in their slot, such as one of the time of their next try, writes nothing here.
+CREATE FUNCTION move_progress() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM after) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO progress AS p (blast_id, session, after_ms, state, relay, count, seconds, first_at, last_at)
+    SELECT blast_id, pg_backend_pid(), progress_slot(seconds), state, relay, sum(sign), sum(sign * seconds),
+           min(recorded_at), max(recorded_at)
+    FROM (SELECT c.blast_id, c.state, coalesce(c.relay, '') AS relay, c.recorded_at, c.sign,
+                 greatest(coalesce(date_part('epoch', c.recorded_at - u.published_at), 0), 0) AS seconds
+          FROM (SELECT blast_id, state, relay, recorded_at, 1 AS sign FROM after
+                UNION ALL
+                SELECT blast_id, state, relay, recorded_at, -1 FROM before) AS c
+          LEFT JOIN blasts b ON b.id = c.blast_id LEFT JOIN updates u ON u.id = b.update_id) AS timed
+    GROUP BY 1, 3, 4, 5 HAVING sum(sign) <> 0
+    ON CONFLICT (blast_id, session, after_ms, state, relay) DO UPDATE
+    SET count = p.count + excluded.count, seconds = p.seconds + excluded.seconds,
+        first_at = least(p.first_at, excluded.first_at), last_at = greatest(p.last_at, excluded.last_at);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER deliveries_count_changed AFTER UPDATE ON deliveries REFERENCING OLD TABLE AS before NEW TABLE AS after
+    FOR EACH STATEMENT EXECUTE FUNCTION move_progress();
 
 -- What may call the API, and for what (`scopes`). Only a hash of the token is kept, and its first characters to know it by.
 CREATE TABLE api_tokens (
@@ -380,8 +449,10 @@ BEGIN
     PERFORM pg_notify('dispatcher', 'left:' || OLD.subscriber_id);
     RETURN NULL;
 END $$;
+-- Where a story ends for all of them nothing is on its way any more, so nobody need be told a million times.
 CREATE TRIGGER subscriptions_tell_ended AFTER UPDATE OF ended_at ON subscriptions
-    FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION tell_left();
+    FOR EACH ROW WHEN (NEW.ended_reason IS DISTINCT FROM OLD.ended_reason
+                       AND NEW.ended_reason NOT IN ('story closed', 'story merged')) EXECUTE FUNCTION tell_left();
 CREATE TRIGGER subscriptions_tell_gone AFTER DELETE ON subscriptions
     FOR EACH ROW WHEN (OLD.ended_at IS NULL) EXECUTE FUNCTION tell_left();
 
@@ -486,7 +557,8 @@ CREATE TABLE desk_settings (
 -- what it is published under, so that one draft is one update however often its button is pressed. `approved_hash`: the
 -- exact content and audience rule that a second person approved; whatever changes it voids that. `is_override`: a lead
 -- sent it without waiting for one. `send_local`: scheduled for this time by each reader's own clock; `send_at` is then when
--- it begins. `successor_id`: the story that readers are offered when this update ends theirs.
+-- it begins. `successor_id`: the story that readers are offered when this update ends theirs. `handed_in_by`: the API token
+-- that brought it, and `handed_in_hash` what it brought: such a draft has no author where nobody of the desk made the token.
 CREATE TABLE drafts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     story_id bigint NOT NULL REFERENCES stories,
@@ -501,8 +573,8 @@ CREATE TABLE drafts (
     state draft_state NOT NULL DEFAULT 'draft',
     version integer NOT NULL DEFAULT 1,
     key uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),
-    author bigint NOT NULL REFERENCES people,
-    last_editor bigint NOT NULL REFERENCES people,
+    author bigint REFERENCES people,
+    last_editor bigint REFERENCES people,
     submitted_by bigint REFERENCES people,
     submitted_at timestamptz,
     approved_by bigint REFERENCES people,
@@ -516,13 +588,29 @@ CREATE TABLE drafts (
     send_local timestamp,
     successor_id bigint REFERENCES stories,
     is_override boolean NOT NULL DEFAULT false,
+    scheduled_by bigint REFERENCES people,
+    handed_in_by text,
+    handed_in_hash bytea,
     CHECK ((state = 'scheduled') = (send_at IS NOT NULL)),
     CHECK ((state = 'published') = (update_id IS NOT NULL)),
-    CHECK ((approved_by IS NULL) = (approved_hash IS NULL))
+    CHECK ((approved_by IS NULL) = (approved_hash IS NULL)),
+    CONSTRAINT drafts_author_check CHECK ((author IS NOT NULL AND last_editor IS NOT NULL) OR handed_in_by IS NOT NULL),
+    CONSTRAINT drafts_scheduled_check CHECK ((state = 'scheduled') = (scheduled_by IS NOT NULL))
 );
 CREATE INDEX drafts_by_story ON drafts (story_id) WHERE state <> 'published';
 CREATE INDEX drafts_due ON drafts (send_at) WHERE send_at IS NOT NULL;
 CREATE INDEX drafts_by_update ON drafts (update_id) WHERE update_id IS NOT NULL;
+
+-- What a draft said in its last versions, so that whoever comes back to another one is shown what has changed. They are
+-- gone once it is published.
+CREATE TABLE revisions (
+    draft_id bigint NOT NULL REFERENCES drafts ON DELETE CASCADE,
+    version integer NOT NULL,
+    text jsonb NOT NULL,
+    editor bigint REFERENCES people,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (draft_id, version)
+);
 
 -- Who has a draft open.
 CREATE TABLE presences (

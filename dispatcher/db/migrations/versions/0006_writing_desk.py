@@ -26,30 +26,128 @@ CREATE INDEX updates_by_corrected ON updates (corrects) WHERE corrects IS NOT NU
 ALTER TABLE blasts ADD COLUMN is_drill boolean NOT NULL DEFAULT false;
 
 ALTER TABLE drafts ADD COLUMN send_local timestamp, ADD COLUMN successor_id bigint REFERENCES stories,
-    ADD COLUMN is_override boolean NOT NULL DEFAULT false;
+    ADD COLUMN is_override boolean NOT NULL DEFAULT false, ADD COLUMN scheduled_by bigint REFERENCES people,
+    ADD COLUMN handed_in_by text, ADD COLUMN handed_in_hash bytea,
+    ALTER COLUMN author DROP NOT NULL, ALTER COLUMN last_editor DROP NOT NULL,
+    ADD CONSTRAINT drafts_author_check
+        CHECK ((author IS NOT NULL AND last_editor IS NOT NULL) OR handed_in_by IS NOT NULL),
+    ADD CONSTRAINT drafts_scheduled_check CHECK ((state = 'scheduled') = (scheduled_by IS NOT NULL));
+CREATE TABLE revisions (
+    draft_id bigint NOT NULL REFERENCES drafts ON DELETE CASCADE,
+    version integer NOT NULL,
+    text jsonb NOT NULL,
+    editor bigint REFERENCES people,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (draft_id, version)
+);
 CREATE INDEX drafts_by_update ON drafts (update_id) WHERE update_id IS NOT NULL;
 ALTER TABLE notices ADD COLUMN detail jsonb NOT NULL DEFAULT '{}';
+
+ALTER TABLE stories ADD COLUMN is_merged boolean NOT NULL DEFAULT false, ADD COLUMN released_at timestamptz,
+    ADD CONSTRAINT stories_merged_check CHECK (NOT is_merged OR (closed_at IS NOT NULL AND successor_id IS NOT NULL)),
+    ADD CONSTRAINT stories_released_check CHECK (released_at IS NULL OR closed_at IS NOT NULL);
+CREATE INDEX stories_to_release ON stories (id) WHERE state = 'closed' AND released_at IS NULL;
+CREATE INDEX stories_by_successor ON stories (successor_id) WHERE successor_id IS NOT NULL;
+DROP TRIGGER subscriptions_tell_ended ON subscriptions;
+CREATE TRIGGER subscriptions_tell_ended AFTER UPDATE OF ended_at ON subscriptions
+    FOR EACH ROW WHEN (NEW.ended_reason IS DISTINCT FROM OLD.ended_reason
+                       AND NEW.ended_reason NOT IN ('story closed', 'story merged')) EXECUTE FUNCTION tell_left();
 
 CREATE TABLE progress (
     blast_id bigint NOT NULL,
     session integer NOT NULL,
-    at timestamptz NOT NULL,
+    after_ms bigint NOT NULL,
     state delivery_state NOT NULL,
     relay text NOT NULL,
     count bigint NOT NULL,
-    PRIMARY KEY (blast_id, session, at, state, relay)
+    seconds double precision NOT NULL,
+    first_at timestamptz NOT NULL,
+    last_at timestamptz NOT NULL,
+    PRIMARY KEY (blast_id, session, after_ms, state, relay)
 ) WITH (fillfactor = 50);
+CREATE FUNCTION progress_slot(seconds double precision) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN seconds IS NULL OR seconds < 0 THEN 0
+                WHEN seconds < 1 THEN floor(seconds * 20) * 50
+                WHEN seconds < 5 THEN floor(seconds * 10) * 100
+                WHEN seconds < 60 THEN floor(seconds) * 1000
+                WHEN seconds < 600 THEN floor(seconds / 5) * 5000
+                WHEN seconds < 7200 THEN floor(seconds / 60) * 60000
+                ELSE floor(seconds / 600) * 600000 END::bigint
+$$;
+
+CREATE FUNCTION count_progress() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO progress AS p (blast_id, session, after_ms, state, relay, count, seconds, first_at, last_at)
+    SELECT blast_id, pg_backend_pid(), progress_slot(seconds), state, relay, TG_ARGV[0]::integer * count(*),
+           TG_ARGV[0]::integer * sum(seconds), min(recorded_at), max(recorded_at)
+    FROM (SELECT c.blast_id, c.state, coalesce(c.relay, '') AS relay, c.recorded_at,
+                 greatest(coalesce(date_part('epoch', c.recorded_at - u.published_at), 0), 0) AS seconds
+          FROM changed c LEFT JOIN blasts b ON b.id = c.blast_id LEFT JOIN updates u ON u.id = b.update_id) AS timed
+    GROUP BY 1, 3, 4, 5
+    ON CONFLICT (blast_id, session, after_ms, state, relay) DO UPDATE
+    SET count = p.count + excluded.count, seconds = p.seconds + excluded.seconds,
+        first_at = least(p.first_at, excluded.first_at), last_at = greatest(p.last_at, excluded.last_at);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER deliveries_count_new AFTER INSERT ON deliveries REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION count_progress('1');
+CREATE TRIGGER deliveries_count_gone AFTER DELETE ON deliveries REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION count_progress('-1');
+
+CREATE FUNCTION move_progress() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM after) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO progress AS p (blast_id, session, after_ms, state, relay, count, seconds, first_at, last_at)
+    SELECT blast_id, pg_backend_pid(), progress_slot(seconds), state, relay, sum(sign), sum(sign * seconds),
+           min(recorded_at), max(recorded_at)
+    FROM (SELECT c.blast_id, c.state, coalesce(c.relay, '') AS relay, c.recorded_at, c.sign,
+                 greatest(coalesce(date_part('epoch', c.recorded_at - u.published_at), 0), 0) AS seconds
+          FROM (SELECT blast_id, state, relay, recorded_at, 1 AS sign FROM after
+                UNION ALL
+                SELECT blast_id, state, relay, recorded_at, -1 FROM before) AS c
+          LEFT JOIN blasts b ON b.id = c.blast_id LEFT JOIN updates u ON u.id = b.update_id) AS timed
+    GROUP BY 1, 3, 4, 5 HAVING sum(sign) <> 0
+    ON CONFLICT (blast_id, session, after_ms, state, relay) DO UPDATE
+    SET count = p.count + excluded.count, seconds = p.seconds + excluded.seconds,
+        first_at = least(p.first_at, excluded.first_at), last_at = greatest(p.last_at, excluded.last_at);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER deliveries_count_changed AFTER UPDATE ON deliveries REFERENCING OLD TABLE AS before NEW TABLE AS after
+    FOR EACH STATEMENT EXECUTE FUNCTION move_progress();
+INSERT INTO progress (blast_id, session, after_ms, state, relay, count, seconds, first_at, last_at)
+SELECT blast_id, 0, progress_slot(seconds), state, relay, count(*), sum(seconds), min(recorded_at), max(recorded_at)
+FROM (SELECT d.blast_id, d.state, coalesce(d.relay, '') AS relay, d.recorded_at,
+             greatest(coalesce(date_part('epoch', d.recorded_at - u.published_at), 0), 0) AS seconds
+      FROM deliveries d LEFT JOIN blasts b ON b.id = d.blast_id LEFT JOIN updates u ON u.id = b.update_id) AS timed
+GROUP BY 1, 3, 4, 5;
 CREATE INDEX deliveries_unreached ON deliveries (blast_id, state) WHERE state <> 'accepted';
 """
 
 # A value cannot be taken from a type, so the types are made anew.
 DOWN = """
 DROP INDEX deliveries_unreached;
+DROP TRIGGER deliveries_count_new ON deliveries;
+DROP TRIGGER deliveries_count_gone ON deliveries;
+DROP TRIGGER deliveries_count_changed ON deliveries;
+DROP FUNCTION count_progress();
+DROP FUNCTION move_progress();
+DROP FUNCTION progress_slot(double precision);
 DROP TABLE progress;
 DELETE FROM notices WHERE kind::text IN ('invitation', 'test', 'override');
 ALTER TABLE notices DROP COLUMN detail;
+DROP TRIGGER subscriptions_tell_ended ON subscriptions;
+CREATE TRIGGER subscriptions_tell_ended AFTER UPDATE OF ended_at ON subscriptions
+    FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION tell_left();
+DROP INDEX stories_by_successor;
+ALTER TABLE stories DROP COLUMN is_merged, DROP COLUMN released_at;
 DROP INDEX drafts_by_update;
-ALTER TABLE drafts DROP COLUMN send_local, DROP COLUMN successor_id, DROP COLUMN is_override;
+DROP TABLE revisions;
+DELETE FROM drafts WHERE author IS NULL OR last_editor IS NULL;
+ALTER TABLE drafts DROP COLUMN send_local, DROP COLUMN successor_id, DROP COLUMN is_override, DROP COLUMN scheduled_by,
+    DROP COLUMN handed_in_by, DROP COLUMN handed_in_hash,
+    ALTER COLUMN author SET NOT NULL, ALTER COLUMN last_editor SET NOT NULL;
 DELETE FROM deliveries WHERE blast_id IN (SELECT id FROM blasts WHERE is_drill);
 DELETE FROM blasts WHERE is_drill;
 ALTER TABLE blasts DROP COLUMN is_drill;
