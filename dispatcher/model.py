@@ -161,6 +161,8 @@ class Draft:
     corrects_seq: int | None = None
     expires_at: datetime | None = None
     replaces: bool = False  #: it takes the place of what is still going out in its story
+    local_time: datetime | None = None  #: without a zone: each reader gets it at this time by their own clock
+    successor: str | None = None  #: slug of the story that goes on where this final update ends its own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

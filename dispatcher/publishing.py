@@ -6,7 +6,7 @@ import hashlib
 import json
 from datetime import UTC, datetime
 
-from dispatcher import db, stories
+from dispatcher import approval, audit, db, stories
 from dispatcher.errors import IdempotencyMismatch, Invalid, StoryClosed
 from dispatcher.model import ChannelName, Draft, Kind, Published, Story, StoryState, urgency_of
 from dispatcher.nudges import Bell, Task
@@ -24,7 +24,8 @@ async def publish(
     """Publish `draft` to everyone who follows the story `slug`.
 
     The same `key` with the same content gives the first answer again and sends nothing. Raises `Invalid`,
-    `TooLarge`, `NotFound`, `StoryClosed`, `IdempotencyMismatch` or `DatabaseUnavailable`; then nothing is written.
+    `TooLarge`, `NotFound`, `StoryClosed`, `ApprovalRequired`, `IdempotencyMismatch` or `DatabaseUnavailable`; then
+    nothing is written.
     The broker is not needed: if it does not answer, workers find the blast by themselves a few seconds later.
     """
     draft = check(draft)
@@ -56,6 +57,12 @@ def check(draft: Draft) -> Draft:
             remedy="Leave `replaces` out.",
             field="replaces",
         )
+    if draft.successor is not None and draft.kind is not Kind.FINAL:
+        raise Invalid(
+            "Only a final update names the story that goes on.",
+            remedy="Publish it as `final`, or leave `successor` out.",
+            field="successor",
+        )
     return Draft(
         headline=one_line("headline", draft.headline, longest=stories.MAX_HEADLINE),
         summary=one_line("summary", draft.summary, longest=stories.MAX_SUMMARY, required=False),
@@ -65,38 +72,61 @@ def check(draft: Draft) -> Draft:
         corrects_seq=draft.corrects_seq,
         expires_at=draft.expires_at,
         replaces=draft.replaces,
+        local_time=draft.local_time,
+        successor=draft.successor,
     )
 
 
-async def write(tx: db.Connection, slug: str, draft: Draft, *, by: str) -> Published:
-    """The same within a transaction of the caller's, who rings after it is committed. Raises as `publish` does."""
+async def write(
+    tx: db.Connection, slug: str, draft: Draft, *, by: str, key: str | None = None, is_approved: bool = False
+) -> Published:
+    """The same within a transaction of the caller's, who notes it in the log, and rings after it is committed.
+
+    A `key` must be new. `is_approved`: the caller has seen to it that a second person approved this very content, or
+    that it needs none. Raises as `publish` does.
+    """
     draft = check(draft)
-    return await _insert(tx, slug, draft, _content_hash(slug, draft), by=by, key=None)
+    return await _insert(tx, slug, draft, content_hash(slug, draft), by=by, key=key, is_approved=is_approved)
+
+
+async def earlier(tx: db.Connection, key: str) -> Published | None:
+    """What was published under a key; None if nothing was."""
+    row = await tx.one("find_by_key", key=key)
+    return None if row is None else await _earlier(tx, row)
 
 
 async def _write(database: db.Database, slug: str, draft: Draft, *, by: str, key: str | None) -> Published:
-    content_hash = _content_hash(slug, draft)
+    hashed = content_hash(slug, draft)
     try:
         async with database.transaction() as tx:
             await tx.execute("be_brief", milliseconds=SILENCE)
-            if key is not None and (earlier := await _replay(tx, key, content_hash)):
-                return earlier
-            return await _insert(tx, slug, draft, content_hash, by=by, key=key)
+            if key is not None and (first := await _replay(tx, key, hashed)):
+                return first
+            published = await _insert(tx, slug, draft, hashed, by=by, key=key)
+            detail = {"update": published.update.seq, "headline": draft.headline}
+            await audit.note(
+                tx, actor=by, action="published", subject=f"story:{slug}", content_hash=hashed, detail=detail
+            )
+            return published
     except db.UniqueViolation:
         # Another request with this key committed between our look and our insert; its answer is ours.
         async with database.transaction() as tx:
-            earlier = await _replay(tx, key or "", content_hash)
-        if earlier is None:
+            first = await _replay(tx, key or "", hashed)
+        if first is None:
             raise
-        return earlier
+        return first
 
 
-async def _replay(tx: db.Connection, key: str, content_hash: bytes) -> Published | None:
+async def _replay(tx: db.Connection, key: str, hashed: bytes) -> Published | None:
     row = await tx.one("find_by_key", key=key)
     if row is None:
         return None
-    if row["content_hash"] != content_hash:
+    if row["content_hash"] != hashed:
         raise IdempotencyMismatch(field="Idempotency-Key")
+    return await _earlier(tx, row)
+
+
+async def _earlier(tx: db.Connection, row: db.Row) -> Published:
     story = await tx.one("find_story", slug=row["slug"])
     assert story is not None  # noqa: S101  # the foreign key holds it
     return Published(
@@ -109,14 +139,16 @@ async def _replay(tx: db.Connection, key: str, content_hash: bytes) -> Published
 
 
 async def _insert(
-    tx: db.Connection, slug: str, draft: Draft, content_hash: bytes, *, by: str, key: str | None
+    tx: db.Connection, slug: str, draft: Draft, hashed: bytes, *, by: str, key: str | None, is_approved: bool = False
 ) -> Published:
     found = await tx.one("lock_story", slug=slug)
     if found is None:
         raise stories.unknown(slug)
     story = stories.story_from(found)
-    if story.state is StoryState.CLOSED:
+    if story.state is StoryState.CLOSED and draft.kind is not Kind.CORRECTION:
         raise StoryClosed(f"The story {slug!r} is closed and takes no more updates.", field="story")
+    if not is_approved:
+        await approval.check(tx, story.id, draft)
     row = await tx.one(
         "insert_update",
         story_id=story.id,
@@ -128,8 +160,9 @@ async def _insert(
         corrects=await _corrected(tx, story.id, draft.corrects_seq),
         expires_at=draft.expires_at,
         key=key,
-        content_hash=content_hash,
+        content_hash=hashed,
         by=by,
+        local_time=draft.local_time,
     )
     assert row is not None  # noqa: S101  # INSERT … RETURNING of one row
     urgency = urgency_of(draft.kind, draft.importance)
@@ -137,6 +170,8 @@ async def _insert(
         await tx.value("insert_blast", update_id=row["id"], channel=channel, urgency=int(urgency), of_blast=of_blast)
         for channel, of_blast in await _channels(tx, story, row, draft)
     ]
+    if draft.kind is Kind.FINAL:
+        await stories.end(tx, story, draft.successor, by=by)
     update = stories.update_from({**row, "corrects_seq": draft.corrects_seq})
     return Published(
         story=story, update=update, blast_ids=tuple(blast_ids), superseded=await _superseded(tx, row["id"])
@@ -174,7 +209,7 @@ async def _corrected(tx: db.Connection, story_id: int, seq: int | None) -> int |
     return int(row["id"])
 
 
-def _content_hash(slug: str, draft: Draft) -> bytes:
+def content_hash(slug: str, draft: Draft) -> bytes:
     """SHA-256 over everything that a reader would see change, in one canonical form."""
     content = [
         slug,
@@ -188,4 +223,8 @@ def _content_hash(slug: str, draft: Draft) -> bytes:
     ]
     if draft.replaces:  # what was published before there was such a thing keeps its hash
         content.append("replaces")
+    if draft.local_time is not None:
+        content.append(draft.local_time.isoformat())
+    if draft.successor is not None:
+        content.append(["successor", draft.successor])
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).digest()

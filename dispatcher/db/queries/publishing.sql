@@ -7,9 +7,9 @@ WHERE u.idempotency_key = %(key)s;
 -- name: insert_update
 -- The next update of a story whose row is locked by this transaction.
 INSERT INTO updates (story_id, seq, kind, importance, headline, summary, body, corrects, expires_at,
-                     idempotency_key, content_hash, published_by)
+                     idempotency_key, content_hash, published_by, local_time)
 SELECT %(story_id)s, coalesce(max(seq), 0) + 1, %(kind)s, %(importance)s, %(headline)s, %(summary)s, %(body)s,
-       %(corrects)s, %(expires_at)s, %(key)s, %(content_hash)s, %(by)s
+       %(corrects)s, %(expires_at)s, %(key)s, %(content_hash)s, %(by)s, %(local_time)s::timestamp
 FROM updates WHERE story_id = %(story_id)s
 RETURNING *, NULL::integer AS corrects_seq;
 
