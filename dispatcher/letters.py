@@ -142,7 +142,7 @@ class Letters:
 
         Raises `LetterFailed` if it cannot be made, and `PressUnavailable` if there is nobody to make it.
         """
-        key = (view.kind, view.story, known(locale), timezone)
+        key = (view.kind, view.story, view.parts, known(locale), timezone)
         now = asyncio.get_running_loop().time()
         made_at, letter = self._notices.get(key, (0.0, None))
         if letter is None or now - made_at > NOTICE_FRESH:

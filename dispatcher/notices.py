@@ -20,12 +20,13 @@ from dispatcher.channels import Fate, Outcome
 from dispatcher.channels.email.letter import Letter, Values
 from dispatcher.channels.feed import Backlog
 from dispatcher.config import Settings
+from dispatcher.errors import Invalid
 from dispatcher.letters import LetterFailed, Letters
 from dispatcher.model import DeliveryState, NoticeKind, Story, Urgency
 from dispatcher.parcels import OVERDUE_MARGIN
 from dispatcher.pulse import ALIVE, LEASE, RESERVE
 from dispatcher.rendering.notices import NoticeView
-from dispatcher.tokens import ConfirmTokens, MessageIds, leave_links, manage_links
+from dispatcher.tokens import ConfirmTokens, MessageIds, invitation_seal, leave_links, manage_links
 
 log = structlog.get_logger()
 
@@ -42,6 +43,10 @@ LEAST_PAUSE = 1.0
 #: Seconds at least between two looks for notices.
 CLAIM_EVERY = 0.02
 RECONNECT = 0.5
+#: What of a mail's `detail` is for nobody to read.
+HIDDEN = frozenset({"sealed", "token_hash", "path"})
+#: Mails to those who work here: they lead to a page of the desk.
+FOR_THE_DESK = frozenset({NoticeKind.INVITATION, NoticeKind.TEST, NoticeKind.OVERRIDE})
 #: What the ledger of notices keeps of one that was not sent.
 OVER = "what it is about was over before it went out"
 
@@ -68,6 +73,7 @@ class Notice:
         self.in_doubt_count: int = row["in_doubt_count"]
         self.suppressed_because: str | None = row["suppressed_because"]
         self.withdrawn: bool = row["withdrawn"]
+        self.detail: dict[str, str] = row["detail"]  #: what a mail to the desk is about
         self.token: int = row["lease_token"]
         self.is_suspect: bool = row["claims"] > SUSPECT  #: workers have died on it before
         self.is_called_back = False  #: its reader may have gone since it was claimed: look again
@@ -165,6 +171,7 @@ class Notices:
         self._leave = leave_links(settings.secret_key)
         self._manage = manage_links(settings.secret_key)
         self._confirm = ConfirmTokens(settings.secret_key)
+        self._invitation = invitation_seal(settings.secret_key)
         self._return_path = settings.mail_from.addr_spec
         self._held: dict[int, Notice] = {}  # by lease token
         self._results: list[Result] = []
@@ -279,15 +286,16 @@ class Notices:
             self._put(Result(notice, Outcome(Fate.FAILED, reply=why), settled, _nothing))
             return
         try:
-            letter = await self._letter(notice)
-        except LetterFailed as error:
-            log.error("notice cannot be made", kind=str(notice.kind), notice=notice.id, reason=error.reason)
-            self.settle(notice, Outcome(Fate.DEFERRED, reply=error.reason), _nothing)
+            letter, values = await self._letter(notice), self._values(notice)
+        except (LetterFailed, Invalid) as error:
+            reason = error.reason if isinstance(error, LetterFailed) else error.message
+            log.error("notice cannot be made", kind=str(notice.kind), notice=notice.id, reason=reason)
+            self.settle(notice, Outcome(Fate.DEFERRED, reply=reason), _nothing)
         except Exception as error:
             log.exception("notice failed", kind=str(notice.kind), notice=notice.id, error=type(error).__name__)
             self.give_back(notice, ERROR_PAUSE)
         else:
-            mail = NoticeMail(self, notice, letter, self._values(notice), self._return_path)
+            mail = NoticeMail(self, notice, letter, values, self._return_path)
             self._backlog.add(int(Urgency.TRANSACTIONAL), [mail])
             self._offered()
 
@@ -301,17 +309,12 @@ class Notices:
             mail_from=self._settings.mail_from,
             kind=notice.kind,
             story=notice.story,
+            parts=tuple((name, str(notice.detail[name])) for name in sorted(notice.detail.keys() - HIDDEN)),
         )
         return await self._letters.notice(view, notice.locale, notice.timezone)
 
     def _values(self, notice: Notice) -> Values:
-        public = self._settings.public_url
-        if notice.kind is NoticeKind.CONFIRM:
-            token = self._confirm.make(notice.confirmation_id, notice.address_hash, notice.story_id)
-            action, manage = f"{public}/confirm/{token}", ""
-        else:
-            action = f"{public}/u/{self._leave.make(notice.story_id, notice.subscriber_id)}"
-            manage = f"{public}/manage/{self._manage.make(0, notice.subscriber_id)}"
+        action, manage = self._links(notice)
         blast_id, reader_id = notice.blast_id, notice.subscriber_id if notice.blast_id else notice.id
         return Values(
             address=notice.email,
@@ -320,6 +323,22 @@ class Notices:
             leave_url=action,
             manage_url=manage,
             wish=self._letters.wish(notice.cadence, notice.confirmed_at, notice.locale, notice.timezone),
+        )
+
+    def _links(self, notice: Notice) -> tuple[str, str]:
+        """Where the mail's button leads, and to the reader's own page. Raises `Invalid` for a broken seal."""
+        public = self._settings.public_url
+        if notice.kind is NoticeKind.CONFIRM:
+            token = self._confirm.make(notice.confirmation_id, notice.address_hash, notice.story_id)
+            return f"{public}/confirm/{token}", ""
+        if notice.kind is NoticeKind.INVITATION:
+            token = self._invitation.open(notice.detail["sealed"], notice.address_hash)
+            return f"{public}/desk/invitation/{token}", ""
+        if notice.kind in FOR_THE_DESK:
+            return f"{public}{notice.detail.get('path', '/desk/log')}", ""
+        return (
+            f"{public}/u/{self._leave.make(notice.story_id, notice.subscriber_id)}",
+            f"{public}/manage/{self._manage.make(0, notice.subscriber_id)}",
         )
 
     async def _record_for_ever(self) -> None:

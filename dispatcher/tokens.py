@@ -13,7 +13,10 @@ import hmac
 import secrets
 import struct
 
-from dispatcher.errors import NotFound
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from dispatcher.errors import Invalid, NotFound
 
 LINK = struct.Struct(">IQ")
 MAC_SIZE = 12
@@ -105,6 +108,35 @@ class ConfirmTokens:
 def confirm_token_hash(token: str) -> bytes:
     """What is kept of a confirm token, and what it is found by: looking it up tells nothing about its characters."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+
+
+class Seal:
+    """Seals what has to wait in the database and is for nobody there to read: AES-GCM under a key of one purpose."""
+
+    NONCE = 12
+
+    def __init__(self, secret_key: str, purpose: str) -> None:
+        self._cipher = AESGCM(derive(secret_key, f"seal:{purpose}"))
+
+    def close(self, text: str, bound_to: bytes = b"") -> str:
+        """The text under seal, in base64. It opens only together with the bytes that it is bound to."""
+        nonce = secrets.token_bytes(self.NONCE)
+        return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, text.encode(), bound_to)).decode()
+
+    def open(self, sealed: str, bound_to: bytes = b"") -> str:
+        """What `close` was given. Raises `Invalid` for what another secret sealed, or other bytes bind."""
+        try:
+            raw = base64.b64decode(sealed.encode("ascii"), altchars=b"-_", validate=True)
+            return self._cipher.decrypt(raw[: self.NONCE], raw[self.NONCE :], bound_to).decode()
+        except (UnicodeEncodeError, binascii.Error, InvalidTag, ValueError) as error:
+            raise Invalid(
+                "This was sealed with another DISPATCHER_SECRET_KEY.", remedy="Use the secret that it was sealed with."
+            ) from error
+
+
+def invitation_seal(secret_key: str) -> Seal:
+    """Seals the token of an invitation until its mail is written; bound to the hash of the address."""
+    return Seal(secret_key, "invitation")
 
 
 def new_api_token() -> tuple[str, bytes]:

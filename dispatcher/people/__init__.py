@@ -19,6 +19,7 @@ from dispatcher.people.codes import Offer
 from dispatcher.people.inviting import (
     BadInvitation,
     Invitation,
+    Post,
     first_link,
     invitation,
     invitations,
@@ -50,6 +51,7 @@ __all__ = [
     "ListedSession",
     "Offer",
     "Person",
+    "Post",
     "Session",
     "SignInRefused",
     "SignedIn",

@@ -5,18 +5,20 @@ A link counts once and for 48 hours, and only a hash of it is kept.
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
 from dispatcher import audit, db
-from dispatcher.addresses import parse_address
+from dispatcher.addresses import address_hash, parse_address
 from dispatcher.errors import Conflict, Invalid, NotFound
 from dispatcher.people import passwords
 from dispatcher.people.sessions import SignedIn, begin, nobody, person_from, token_hash
 from dispatcher.people.signing import account_hash, as_key
 from dispatcher.roles import Role
-from dispatcher.texts import one_line
+from dispatcher.texts import DEFAULT_TIMEZONE, one_line
+from dispatcher.tokens import invitation_seal
 
 VALID = 48 * 3600.0
 MAX_NAME = 100
@@ -43,6 +45,15 @@ class Invitation:
     has_totp: bool = False  #: a new password alone opens nothing: the code is asked for as always
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Post:
+    """How a link is mailed: sealed until then under the installation's secret, in the newsroom's language."""
+
+    secret_key: str
+    language: str
+    timezone: str = DEFAULT_TIMEZONE
+
+
 async def first_link(database: db.Database) -> str | None:
     """The token of `/desk/setup/{token}`, which makes the first lead; None once there is one. Earlier ones are void."""
     async with database.transaction() as tx:
@@ -52,8 +63,8 @@ async def first_link(database: db.Database) -> str | None:
         return await _new_link(tx, "", Role.LEAD, SETUP)
 
 
-async def invite(database: db.Database, email: str, role: Role, *, by: str) -> str:
-    """The token of `/desk/invitation/{token}` for somebody new. Earlier ones for this address are void.
+async def invite(database: db.Database, email: str, role: Role, *, by: str, post: Post | None = None) -> str:
+    """The token of `/desk/invitation/{token}` for somebody new, which `post` mails too. Earlier ones are void.
 
     Raises `Invalid` for an address that is none, `Conflict` if they are at the desk already.
     """
@@ -63,17 +74,24 @@ async def invite(database: db.Database, email: str, role: Role, *, by: str) -> s
         if row is not None and row["ended_at"] is None:
             raise Conflict(f"{email} is at the desk already.", remedy="Change the role instead.", field="email")
         token = await _new_link(tx, email, role, by)
+        if post is not None:
+            await _mail(tx, post, email, token, by=by, role=role, is_reset=False)
         await audit.note(tx, actor=by, action="invited", subject=email, detail={"role": str(role)})
     return token
 
 
-async def reset(database: db.Database, person_id: int, *, by: str) -> str:
-    """The token of a link for a new password; the old one counts until it is used. Raises `NotFound`."""
+async def reset(database: db.Database, person_id: int, *, by: str, post: Post | None = None) -> str:
+    """The token of a link for a new password, which `post` mails too; the old password counts until it is used.
+
+    Raises `NotFound`.
+    """
     async with database.transaction() as tx:
         row = await tx.one("lock_person", person_id=person_id)
         if row is None or row["ended_at"] is not None:
             raise nobody()
         token = await _new_link(tx, row["email"], Role(row["role"]), by, is_reset=True)
+        if post is not None:
+            await _mail(tx, post, row["email"], token, by=by, role=Role(row["role"]), is_reset=True)
         await audit.note(tx, actor=by, action="made a link for a new password", subject=row["email"])
     return token
 
@@ -163,6 +181,28 @@ async def _new_link(tx: db.Connection, email: str, role: Role, by: str, *, is_re
         seconds=VALID,
     )
     return token
+
+
+async def _mail(tx: db.Connection, post: Post, email: str, token: str, *, by: str, role: Role, is_reset: bool) -> None:
+    """Owe somebody the mail with their link. Nobody who reads the database can read the link."""
+    hashed = address_hash(post.secret_key, parse_address(email))
+    detail = {
+        "by": by,
+        "role": str(role),
+        "is_reset": "yes" if is_reset else "",
+        "token_hash": token_hash(token).hex(),
+        "sealed": invitation_seal(post.secret_key).close(token, hashed),
+    }
+    await tx.execute(
+        "owe_desk_mail",
+        kind="invitation",
+        email=email,
+        address_hash=hashed,
+        locale=post.language,
+        timezone=post.timezone,
+        seconds=VALID,
+        detail=json.dumps(detail),
+    )
 
 
 def role_of(text: str) -> Role:

@@ -16,6 +16,15 @@ from dispatcher.rendering.wording import Wording, wording, zone
 
 #: Those about a story that the reader follows: they can be left with one click (RFC 8058).
 _LEFT_BY_ONE_CLICK = frozenset({NoticeKind.FOLLOWING, NoticeKind.ALREADY})
+#: Those that are about no story.
+_ABOUT_NO_STORY = frozenset({NoticeKind.LINK, NoticeKind.INVITATION, NoticeKind.OVERRIDE})
+#: Those that say what the letter of an update says.
+_ARE_UPDATES = frozenset({NoticeKind.CATCH_UP, NoticeKind.TEST})
+#: What a mail to the desk says, by the names of its parts.
+_PARTS = {
+    NoticeKind.INVITATION: frozenset({"by", "role", "is_reset"}),
+    NoticeKind.OVERRIDE: frozenset({"who", "headline", "story", "why", "reason"}),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +35,8 @@ class NoticeView:
     public_url: str  #: without a slash at the end
     mail_from: Address
     kind: NoticeKind
-    story: Story | None = None  #: what it is about; only a link is about none
+    story: Story | None = None  #: what it is about, where it is about one
+    parts: tuple[tuple[str, str], ...] = ()  #: what a mail to the desk says, by name
 
 
 def render_notice(view: NoticeView, *, locale: str, timezone: str, now: datetime) -> Letter:
@@ -34,10 +44,11 @@ def render_notice(view: NoticeView, *, locale: str, timezone: str, now: datetime
 
     Its slots want these values beside address and Message-ID: for `confirm` the link that confirms as `leave_url`, and
     the wish; for `following` and `already` the links to leave and to manage, and the wish; for `link` the link to
-    manage. It stands alone: no thread of a story takes it in, and nothing that answers mail by itself answers it.
+    manage; for those to the desk the page that they lead to as `leave_url`. It stands alone: no thread of a story takes
+    it in, and nothing that answers mail by itself answers it.
 
-    Raises `Invalid` for a notice without its story, or one that has no letter of its own, and `Misconfigured` if a
-    template is broken.
+    Raises `Invalid` for a notice without its story or its parts, or one that has no letter of its own, and
+    `Misconfigured` if a template is broken.
     """
     words, marks = wording(locale), Marks.fresh(repr(view))
     context = notice_context(view, words, now.astimezone(zone(timezone)))
@@ -56,11 +67,15 @@ def render_notice(view: NoticeView, *, locale: str, timezone: str, now: datetime
 
 def notice_context(view: NoticeView, words: Wording, stamp: datetime) -> dict[str, Any]:
     """What the templates of a notice see, but for `reader` and `t`. `stamp` is now, in the reader's own zone."""
-    if view.kind is NoticeKind.CATCH_UP:
-        raise Invalid("A reader is caught up by the letter of the update itself.", field="kind")
-    if (view.story is None) is not (view.kind is NoticeKind.LINK):
+    if view.kind in _ARE_UPDATES:
+        raise Invalid("An update is told by the letter of the update itself.", field="kind")
+    if (view.story is None) is not (view.kind in _ABOUT_NO_STORY):
         raise Invalid(f"A notice of the kind {view.kind} is about {_ABOUT[view.story is None]}.", field="story")
+    parts = {name: line(text) for name, text in view.parts}
+    if missing := _PARTS.get(view.kind, frozenset()) - parts.keys():
+        raise Invalid(f"A notice of the kind {view.kind} lacks {', '.join(sorted(missing))}.", field="parts")
     context: dict[str, Any] = {
+        "said": parts,
         "newsroom": newsroom_context(view.newsroom, view.public_url),
         "sent": {"day": words.day(stamp), "time": words.time(stamp)},
     }

@@ -16,17 +16,26 @@ from dispatcher.samples import sample_story
 def sample_notices() -> list[NoticeView]:
     """One view for every notice that has a letter of its own."""
     view = sample_views()[0]
+    bare = NoticeView(
+        newsroom=view.newsroom, public_url=view.public_url, mail_from=view.mail_from, kind=NoticeKind.LINK
+    )
+    about_a_story = (NoticeKind.CONFIRM, NoticeKind.FOLLOWING, NoticeKind.ALREADY)
     return [
-        NoticeView(
-            newsroom=view.newsroom,
-            public_url=view.public_url,
-            mail_from=view.mail_from,
-            kind=kind,
-            story=None if kind is NoticeKind.LINK else view.story,
-        )
-        for kind in NoticeKind
-        if kind is not NoticeKind.CATCH_UP
+        *(replace(bare, kind=kind, story=view.story) for kind in about_a_story),
+        bare,
+        replace(bare, kind=NoticeKind.INVITATION, parts=_INVITED),
+        replace(bare, kind=NoticeKind.OVERRIDE, parts=_OVERRULED),
     ]
+
+
+_INVITED = (("by", "ines.falk@ledger.example"), ("role", "editor"), ("is_reset", ""))
+_OVERRULED = (
+    ("who", "Ines Falk"),
+    ("headline", "Water is over the wall"),
+    ("story", "Karsholm dam"),
+    ("why", "it is breaking news"),
+    ("reason", "nobody else was awake"),
+)
 
 
 def sample_views() -> list[UpdateView]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from datetime import timedelta
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from dispatcher import db, notices, upkeep
+from dispatcher import db, notices, people, upkeep
 from dispatcher.addresses import address_hash, parse_address
+from dispatcher.roles import Role
 from dispatcher.tokens import ConfirmTokens, confirm_token_hash
 from tests.support.newsroom import SECRET, Newsroom, newsroom
 from tests.support.relays import hurry, relay_at, room_with, slow, until
@@ -331,3 +333,65 @@ async def test_old_confirmations_and_notices_are_forgotten(database: db.Database
 
     assert [each["email"] for each in await room.run("SELECT email FROM confirmations")] == [ANA]
     assert [each["email"] for each in await room.run("SELECT email FROM notices")] == [ANA]
+
+
+async def test_an_invitation_is_mailed_and_its_link_stands_nowhere_in_the_database(database: db.Database) -> None:
+    post = people.Post(secret_key=SECRET, language="en")
+    async with a_sink() as sink:
+        room = newsroom(database, sink.port)
+        token = await people.invite(database, ANA, Role.EDITOR, by="ada@courier.example", post=post)
+        owed = (await room.run("SELECT * FROM notices"))[0]
+        async with room.sender() as sender:
+            sender.nudge()
+            found = await settled(room, owed["id"])
+
+    assert token not in repr(owed)
+    assert (found["state"], found["email"], found["detail"]) == ("accepted", None, {})
+    text = message_from_bytes(sink.taken[0].data, policy=policy.default).get_body(("plain",))
+    assert text is not None
+    assert f"https://alerts.example.org/desk/invitation/{token}" in text.get_content()
+    assert "ada@courier.example invites you" in text.get_content()
+
+
+async def test_a_mail_to_the_desk_that_is_over_or_cannot_be_opened_is_not_sent_and_one_of_an_erased_reader_is(
+    database: db.Database,
+) -> None:
+    post = people.Post(secret_key=SECRET, language="en")
+    async with a_sink() as sink:
+        room = newsroom(database, sink.port)
+        await people.invite(database, "void@example.org", Role.EDITOR, by="ada", post=post)
+        await people.withdraw(database, "void@example.org", by="ada")
+        other = people.Post(secret_key="another secret, which this installation never had", language="en")
+        await people.invite(database, "shut@example.org", Role.EDITOR, by="ada", post=other)
+        await room.run(
+            "INSERT INTO suppressions SELECT %s, 'erased by the reader'", address_hash(SECRET, parse_address(ANA))
+        )
+        await people.invite(database, ANA, Role.EDITOR, by="ada", post=post)
+        numbers = [each["id"] for each in await room.run("SELECT id FROM notices ORDER BY id")]
+        async with room.sender() as sender:
+            sender.nudge()
+            void, again = await settled(room, numbers[0]), await settled(room, numbers[2])
+            shut = await in_state(room, numbers[1], "deferred")
+
+    assert (void["state"], again["state"]) == ("withdrawn", "accepted")
+    assert shut["reply"] == "This was sealed with another DISPATCHER_SECRET_KEY."
+    assert [each.recipient for each in sink.taken] == [ANA]
+
+
+async def test_every_lead_is_told_of_an_override(database: db.Database) -> None:
+    detail = {"who": "Ada", "headline": "<b>Over", "story": "The dam", "why": "breaking", "reason": "3 a.m."}
+    async with a_sink() as sink:
+        room = newsroom(database, sink.port)
+        number = await notice(room, "override", expires_in=timedelta(hours=1))
+        await room.run(
+            "UPDATE notices SET detail = %s::jsonb", json.dumps({**detail, "path": "/desk/stories/dam/updates/3"})
+        )
+        async with room.sender() as sender:
+            sender.nudge()
+            assert (await settled(room, number))["state"] == "accepted"
+
+    mail = message_from_bytes(sink.taken[0].data, policy=policy.default)
+    text = mail.get_body(("plain",))
+    assert text is not None
+    assert mail["Subject"] == "Sent without approval: “<b>Over”"
+    assert "https://alerts.example.org/desk/stories/dam/updates/3" in text.get_content()

@@ -19,12 +19,17 @@ SELECT n.id, n.kind, n.email, n.address_hash, n.subscriber_id, n.confirmation_id
        n.lease_token, n.claims, n.attempts, n.in_doubt_count, extract(epoch FROM n.expires_at - clock_timestamp())::float8 AS expires_in,
        coalesce(r.name, '') AS name, coalesce(c.cadence, f.cadence, 'every')::text AS cadence, f.confirmed_at,
        x.reason AS suppressed_because, b.id AS blast_id, n.story_id,
-       s.slug, s.headline, s.summary, s.state, s.created_at, s.closed_at, s.in_doubt, NULL::text AS successor,
+       s.slug, s.headline, s.summary, s.state, s.created_at, s.closed_at, s.in_doubt, NULL::text AS successor, n.detail,
        CASE n.kind
            WHEN 'confirm' THEN c.id IS NULL OR c.used_at IS NOT NULL OR c.expires_at <= clock_timestamp()
            WHEN 'link' THEN r.id IS NULL
            WHEN 'catch_up' THEN f.subscriber_id IS NULL OR f.ended_at IS NOT NULL OR f.last_seq >= u.seq
                OR coalesce(r.paused_until > clock_timestamp(), false)
+           WHEN 'invitation' THEN NOT EXISTS (
+               SELECT FROM invitations i WHERE i.token_hash = decode(n.detail ->> 'token_hash', 'hex')
+               AND i.used_at IS NULL AND i.expires_at > clock_timestamp())
+           WHEN 'test' THEN false
+           WHEN 'override' THEN false
            ELSE f.subscriber_id IS NULL OR f.ended_at IS NOT NULL
        END AS withdrawn
 FROM claimed n
@@ -35,17 +40,18 @@ LEFT JOIN subscriptions f ON f.story_id = n.story_id AND f.subscriber_id = n.sub
 LEFT JOIN updates u ON u.id = n.update_id
 LEFT JOIN blasts b ON b.update_id = n.update_id AND b.channel = 'email'
 LEFT JOIN suppressions x ON x.address_hash = n.address_hash
-      AND NOT (n.kind = 'confirm' AND x.reason = 'erased by the reader')
+      AND NOT (n.kind IN ('confirm', 'invitation', 'test', 'override') AND x.reason = 'erased by the reader')
 ORDER BY n.id;
 
 -- name: record_notices
 -- Write outcomes of notices. What is final stays, but for an acceptance that comes late. Nothing more is tried without
--- `retry_in`, and the address is given up then. Who was caught up has received that update.
+-- `retry_in`, and the address is given up then, with what the mail said. Who was caught up has received that update.
 WITH done AS (
     UPDATE notices n SET state = o.state, attempts = o.attempts, in_doubt_count = o.in_doubt_count, code = o.code,
         relay = o.relay, reply = o.reply, recorded_at = clock_timestamp(),
         next_at = clock_timestamp() + make_interval(secs => o.retry_in),
         email = CASE WHEN o.retry_in IS NOT NULL THEN n.email END,
+        detail = CASE WHEN o.retry_in IS NOT NULL THEN n.detail ELSE '{}' END,
         claims = 0, lease_token = NULL, lease_until = NULL, worker = NULL
     FROM unnest(%(ids)s::bigint[], %(states)s::delivery_state[], %(attempts)s::smallint[], %(in_doubt)s::smallint[],
                 %(retry_in)s::float8[], %(codes)s::smallint[], %(relays)s::text[], %(replies)s::text[])
@@ -82,5 +88,11 @@ WHERE next_at IS NOT NULL AND lease_token IS NOT NULL AND (lease_until < clock_t
 
 -- name: bury_notices
 -- Give up the notices on which workers die.
-UPDATE notices SET state = 'failed', next_at = NULL, email = NULL, recorded_at = clock_timestamp(), reply = %(reason)s
+UPDATE notices SET state = 'failed', next_at = NULL, email = NULL, detail = '{}', recorded_at = clock_timestamp(), reply = %(reason)s
 WHERE next_at IS NOT NULL AND lease_token IS NULL AND claims >= %(most)s;
+
+-- name: owe_desk_mail
+-- Owe somebody of the desk a mail for so many seconds. `detail` is what it says.
+INSERT INTO notices (kind, email, address_hash, locale, timezone, expires_at, detail)
+VALUES (%(kind)s::notice_kind, %(email)s, %(address_hash)s, %(locale)s, %(timezone)s,
+        clock_timestamp() + make_interval(secs => %(seconds)s), %(detail)s::jsonb);

@@ -1,4 +1,4 @@
-"""The people of the desk, for leads: invite, give a role, make a link for a new password, sign out, end."""
+"""The people of the desk, for leads: invite, give a role, send a link for a new password, sign out, end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 async def everybody(visit: Visit) -> Response:
-    """`/desk/people`: everybody, and the open links. A link is shown once, to be passed on."""
+    """`/desk/people`: everybody, and the open links. A link is mailed, and shown once."""
     problem: DispatcherError | None = None
     if visit.is_post:
         try:
@@ -49,12 +49,12 @@ async def _change(visit: Visit) -> Response:
 async def _invite(visit: Visit) -> Response:
     role = people.role_of(visit.form.get("role"))
     email = visit.form.get("email").strip()
-    token = await people.invite(visit.here.database, email, role, by=visit.person.email)
+    token = await people.invite(visit.here.database, email, role, by=visit.person.email, post=_post(visit))
     return await _page(visit, link=_address(visit, token), link_for=email)
 
 
 async def _link(visit: Visit, person_id: int) -> Response:
-    token = await people.reset(visit.here.database, person_id, by=visit.person.email)
+    token = await people.reset(visit.here.database, person_id, by=visit.person.email, post=_post(visit))
     person = next(each for each in await people.everybody(visit.here.database) if each.id == person_id)
     return await _page(visit, link=_address(visit, token), link_for=person.email)
 
@@ -84,6 +84,10 @@ def _changed(visit: Visit, person_id: int, done: str) -> Response:
     if person_id == visit.person.id:
         return visit.lead_to("/desk/sign-in", done="changed")
     return visit.lead_to("/desk/people", done=done)
+
+
+def _post(visit: Visit) -> people.Post:
+    return people.Post(secret_key=visit.secret, language=visit.here.settings.newsroom.language)
 
 
 def _address(visit: Visit, token: str) -> str:
