@@ -113,6 +113,27 @@ CREATE TABLE devices (
 );
 CREATE INDEX devices_by_subscriber ON devices (subscriber_id);
 
+-- Who is in the audience of an update by mail, published at `moment`; `is_minor`: it is neither major nor anything but a
+-- plain update, which not everybody wants. Plain enough for the planner to see through: no caller pays for the call.
+CREATE FUNCTION mail_audience(story bigint, moment timestamptz, is_minor boolean)
+RETURNS TABLE (subscriber_id bigint) LANGUAGE sql STABLE AS $$
+    SELECT f.subscriber_id
+    FROM subscriptions f
+    WHERE f.story_id = story AND f.confirmed_at <= moment AND f.ended_at IS NULL AND 'email' = ANY (f.channels)
+      AND (f.cadence = 'every' OR (f.cadence = 'major' AND NOT is_minor))
+$$;
+
+-- The same by push: to devices, of which a reader may have several, or none. Two conditions more than it needs let it use the
+-- index `subscriptions_by_push`.
+CREATE FUNCTION push_audience(story bigint, moment timestamptz, is_minor boolean)
+RETURNS TABLE (device_id bigint, subscriber_id bigint) LANGUAGE sql STABLE AS $$
+    SELECT d.id, f.subscriber_id
+    FROM subscriptions f JOIN devices d USING (subscriber_id)
+    WHERE f.story_id = story AND f.confirmed_at <= moment AND f.ended_at IS NULL AND 'webpush' = ANY (f.channels)
+      AND cardinality(f.channels) > 0 AND f.channels <> '{email}' AND d.created_at <= moment
+      AND (f.cadence = 'every' OR (f.cadence = 'major' AND NOT is_minor))
+$$;
+
 -- What somebody typed into a form: to follow a story, or to be sent a lost link. Nothing is decided yet, so that no
 -- form takes longer for one address than for another. A row is gone once a worker has answered it.
 CREATE TABLE asks (
@@ -229,7 +250,8 @@ CREATE INDEX blasts_superseded ON blasts (id) WHERE superseded_by IS NOT NULL AN
 CREATE INDEX blasts_by_successor ON blasts (superseded_by) WHERE superseded_by IS NOT NULL;
 
 -- A slice of a blast's audience, with the very ids that were frozen. `attempts` counts claims that never ended. `plain`:
--- its readers never saw what the blast corrects, and get the right text as an update like any other.
+-- its readers never saw what the blast corrects, and get the right text as an update like any other. `starts_at`: the update is
+-- sent at a time of its readers' own day, and this is when they have it.
 CREATE TABLE batches (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     blast_id bigint NOT NULL REFERENCES blasts ON DELETE CASCADE,
@@ -245,6 +267,7 @@ CREATE TABLE batches (
     reason text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     plain boolean NOT NULL DEFAULT false,
+    starts_at timestamptz,
     CHECK ((state = 'leased') = (lease_token IS NOT NULL AND lease_until IS NOT NULL AND worker IS NOT NULL))
 );
 CREATE INDEX batches_claimable ON batches (urgency, blast_id, id) WHERE state IN ('waiting', 'leased');

@@ -123,10 +123,31 @@ FROM (SELECT d.blast_id, d.state, coalesce(d.relay, '') AS relay, d.recorded_at,
       FROM deliveries d LEFT JOIN blasts b ON b.id = d.blast_id LEFT JOIN updates u ON u.id = b.update_id) AS timed
 GROUP BY 1, 3, 4, 5;
 CREATE INDEX deliveries_unreached ON deliveries (blast_id, state) WHERE state <> 'accepted';
+
+ALTER TABLE batches ADD COLUMN starts_at timestamptz;
+CREATE FUNCTION mail_audience(story bigint, moment timestamptz, is_minor boolean)
+RETURNS TABLE (subscriber_id bigint) LANGUAGE sql STABLE AS $$
+    SELECT f.subscriber_id
+    FROM subscriptions f
+    WHERE f.story_id = story AND f.confirmed_at <= moment AND f.ended_at IS NULL AND 'email' = ANY (f.channels)
+      AND (f.cadence = 'every' OR (f.cadence = 'major' AND NOT is_minor))
+$$;
+
+CREATE FUNCTION push_audience(story bigint, moment timestamptz, is_minor boolean)
+RETURNS TABLE (device_id bigint, subscriber_id bigint) LANGUAGE sql STABLE AS $$
+    SELECT d.id, f.subscriber_id
+    FROM subscriptions f JOIN devices d USING (subscriber_id)
+    WHERE f.story_id = story AND f.confirmed_at <= moment AND f.ended_at IS NULL AND 'webpush' = ANY (f.channels)
+      AND cardinality(f.channels) > 0 AND f.channels <> '{email}' AND d.created_at <= moment
+      AND (f.cadence = 'every' OR (f.cadence = 'major' AND NOT is_minor))
+$$;
 """
 
 # A value cannot be taken from a type, so the types are made anew.
 DOWN = """
+DROP FUNCTION mail_audience(bigint, timestamptz, boolean);
+DROP FUNCTION push_audience(bigint, timestamptz, boolean);
+ALTER TABLE batches DROP COLUMN starts_at;
 DROP INDEX deliveries_unreached;
 DROP TRIGGER deliveries_count_new ON deliveries;
 DROP TRIGGER deliveries_count_gone ON deliveries;

@@ -1,0 +1,14 @@
+-- name: read_progress
+-- What became of the readers of these blasts so far, by state, relay and the slot of time after publishing in which it was
+-- written down.
+SELECT blast_id, after_ms, state::text AS state, relay, sum(count)::bigint AS count,
+       sum(seconds) AS seconds, min(first_at) AS first_at, max(last_at) AS last_at
+FROM progress WHERE blast_id = ANY (%(blast_ids)s::bigint[])
+GROUP BY blast_id, after_ms, state, relay HAVING sum(count) <> 0
+ORDER BY blast_id, after_ms;
+
+-- name: count_progress
+-- How many readers of each of these blasts are in each state.
+SELECT blast_id, state::text AS state, sum(count)::bigint AS count
+FROM progress WHERE blast_id = ANY (%(blast_ids)s::bigint[])
+GROUP BY blast_id, state HAVING sum(count) <> 0;
