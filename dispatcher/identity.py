@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatcher.errors import Misconfigured
+from dispatcher.texts import DEFAULT_TIMEZONE, is_timezone
 
 PREFIX = "DISPATCHER_"
 #: Languages that pages and mails speak.
@@ -21,6 +22,7 @@ class Newsroom:
     name: str = "Newsroom alerts"
     address: str = ""  #: postal address, shown at the foot of every mail and page where it is set
     language: str = "en"  #: for whoever has not chosen one of `LANGUAGES`
+    timezone: str = DEFAULT_TIMEZONE  #: whose clock the desk schedules by; an IANA name
     logo: Path | None = None  #: an SVG or PNG file that stands in place of the name at the head of pages
     colours: tuple[str, str] | None = None  #: of head and main buttons, light and dark, as `#rrggbb`; None: ink
 
@@ -34,9 +36,20 @@ def newsroom(values: Mapping[str, str]) -> Newsroom:
         name=_one_line("NEWSROOM", values.get("NEWSROOM", Newsroom().name)),
         address=_one_line("NEWSROOM_ADDRESS", values.get("NEWSROOM_ADDRESS", "")),
         language=language,
+        timezone=_timezone(values.get("TIMEZONE", Newsroom().timezone)),
         logo=_logo(values["NEWSROOM_LOGO"]) if values.get("NEWSROOM_LOGO") else None,
         colours=_colours(values["NEWSROOM_COLOUR"]) if values.get("NEWSROOM_COLOUR") else None,
     )
+
+
+def _timezone(value: str) -> str:
+    if not is_timezone(value):
+        raise Misconfigured(
+            f"{PREFIX}TIMEZONE is no timezone: {value[:60]!r}.",
+            remedy="Take its IANA name, such as Europe/Kyiv; UTC is what holds without it.",
+            field="TIMEZONE",
+        )
+    return value
 
 
 #: Bytes that a logo may have: every page shows it.

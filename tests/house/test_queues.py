@@ -111,6 +111,7 @@ def test_compose_passes_on_every_setting_that_a_person_may_want_to_change(compos
         "NEWSROOM",
         "NEWSROOM_ADDRESS",
         "NEWSROOM_LANGUAGE",
+        "TIMEZONE",
         "NEWSROOM_LOGO",
         "NEWSROOM_COLOUR",
         "EMBED_ORIGINS",

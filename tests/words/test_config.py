@@ -61,6 +61,7 @@ def test_good_settings_are_read(tmp_path: Path) -> None:
         ("SECRET_KEY", "change-me"),
         ("SECRET_KEY", "tooshort"),
         ("NEWSROOM", "two\nlines"),
+        ("TIMEZONE", "Europe/Atlantis"),
         ("DATABASE_POOL", "1"),
         ("DATABASE_POOL", "lots"),
     ],

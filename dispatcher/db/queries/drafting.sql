@@ -125,12 +125,10 @@ UPDATE drafts SET state = 'scheduled', send_at = %(send_at)s, send_local = %(sen
     submitted_at = CASE WHEN %(waits)s THEN clock_timestamp() ELSE submitted_at END, updated_at = clock_timestamp()
 WHERE id = %(draft_id)s;
 
--- name: earliest_local_time
--- When this time comes first on the clock of somebody who follows a story, of those for whom it is still to come.
-SELECT min(%(local_time)s::timestamp AT TIME ZONE zones.timezone)
-FROM (SELECT DISTINCT r.timezone FROM subscriptions f JOIN subscribers r ON r.id = f.subscriber_id
-      WHERE f.story_id = %(story_id)s AND f.confirmed_at IS NOT NULL AND f.ended_at IS NULL) AS zones
-WHERE %(local_time)s::timestamp AT TIME ZONE zones.timezone > clock_timestamp();
+-- name: zones_of_followers
+-- The timezones that the readers of a story live in.
+SELECT DISTINCT r.timezone FROM subscriptions f JOIN subscribers r ON r.id = f.subscriber_id
+WHERE f.story_id = %(story_id)s AND f.confirmed_at IS NOT NULL AND f.ended_at IS NULL;
 
 -- name: take_due_draft
 -- One draft whose time has come, held until the transaction ends; one that another process holds is that one's.
