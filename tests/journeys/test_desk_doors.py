@@ -23,6 +23,9 @@ NEEDS = {
     "/desk/me/codes": What.SEE,
     "/desk/people": What.PEOPLE,
     "/desk/log": What.LOG,
+    "/desk/health": What.SEE,
+    "/desk/settings": What.SETTINGS,
+    "/desk/tokens": What.SETTINGS,
 }
 
 

@@ -24,8 +24,9 @@ from tests.journeys.desks import first_link, invite
 from tests.journeys.mails import caught
 from tests.support.directories import service_directory
 
+OFFICE = ("/health", "/settings", "/tokens")
 #: The desk, where strangers are led to its door; tests/journeys/test_desk_doors.py says what holds for everybody else.
-DESK = ("", "/sign-in", "/code", "/code/leave", "/sign-out", "/me", "/me/codes", "/people", "/log")
+DESK = ("", "/sign-in", "/code", "/code/leave", "/sign-out", "/me", "/me/codes", "/people", "/log", *OFFICE)
 #: Where a browser gets a cookie, so that its forms are known again.
 GIVES_COOKIE = ("/desk/sign-in", "/desk/setup/", "/desk/invitation/")
 STEERING = ("pause", "resume", "cancel", "retry")

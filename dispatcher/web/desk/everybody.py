@@ -87,7 +87,8 @@ def _changed(visit: Visit, person_id: int, done: str) -> Response:
 
 
 def _post(visit: Visit) -> people.Post:
-    return people.Post(secret_key=visit.secret, language=visit.here.settings.newsroom.language)
+    newsroom = visit.here.settings.newsroom
+    return people.Post(secret_key=visit.secret, language=newsroom.language, timezone=newsroom.timezone)
 
 
 def _address(visit: Visit, token: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from dispatcher import config, db
 from dispatcher.channels.email.relay import probe
+from dispatcher.checkup.findings import NO_REMEDY, REMEDIES, Finding, Health
 from dispatcher.config import RelaySettings, Settings
 from dispatcher.db.migrate import revisions
 from dispatcher.errors import DispatcherError, Misconfigured
@@ -29,35 +28,7 @@ STALLED = 60.0
 BROKER_TIMEOUT = 3.0
 #: Seconds that work may wait before a person should know.
 LONG_WAIT = 900.0
-#: What to do about an incident, by its kind.
-REMEDIES = {
-    "not_sending": "`dispatcher blast show` tells what holds it; the other findings here, what is not well.",
-    "relay": "Mend it there, or add another to DISPATCHER_SMTP_URL. Workers go on by themselves.",
-    "no_workers": "Start one: `dispatcher worker`.",
-    "unanswered": "Workers answer readers' forms: see whether one lives, and whether a relay takes mail.",
-    "dead_letters": "The workers' logs of that time tell why; `dispatcher blast retry` tries the readers again.",
-}
 LOCAL = ("localhost", "127.0.0.1", "::1")
-
-
-class Health(enum.StrEnum):
-    OK = "ok"
-    WARN = "warn"  #: works, and could be better
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One thing that was examined. `remedy` is empty where there is nothing to do."""
-
-    name: str
-    health: Health
-    detail: str
-    remedy: str = ""
-
-    def as_json(self) -> dict[str, str]:
-        """The public form of `doctor --json`."""
-        return {"name": self.name, "status": str(self.health), "detail": self.detail, "remedy": self.remedy}
 
 
 async def examine(env: Mapping[str, str] | None = None) -> list[Finding]:
@@ -66,13 +37,13 @@ async def examine(env: Mapping[str, str] | None = None) -> list[Finding]:
         settings = config.load(env)
     except Misconfigured as error:
         return [_failed("settings", error), disk(config.data_dir(env))]
-    broker, *relays = await asyncio.gather(
-        asyncio.to_thread(_broker, settings.broker_url), *(_relay(relay) for relay in settings.relays)
+    doorbell, *relays = await asyncio.gather(
+        asyncio.to_thread(broker, settings.broker_url), *(_relay(relay) for relay in settings.relays)
     )
     return [
         *examine_settings(settings),
         *await _database(settings.database_url),
-        broker,
+        doorbell,
         *relays,
         disk(settings.data_dir),
     ]
@@ -229,11 +200,12 @@ def _incident(row: db.Row) -> Finding:
         name=row["kind"].replace("_", " "),
         health=Health.FAIL,
         detail=f"{row['text']} Open for {row['seconds']:,.0f} s.",
-        remedy=REMEDIES.get(row["kind"], "The logs of workers and web tell more."),
+        remedy=REMEDIES.get(row["kind"], NO_REMEDY),
     )
 
 
-def _broker(url: str) -> Finding:
+def broker(url: str) -> Finding:
+    """Whether the broker answers within `BROKER_TIMEOUT` seconds. Blocks until then."""
     with new_celery(url, timeout=BROKER_TIMEOUT).connection_for_write() as connection:
         name = connection.as_uri()  # with its password starred out
         try:
