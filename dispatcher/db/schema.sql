@@ -79,6 +79,7 @@ CREATE TABLE subscribers (
     CONSTRAINT subscribers_quiet_check
         CHECK ((quiet_from IS NULL) = (quiet_to IS NULL) AND (quiet_from IS NULL OR quiet_from <> quiet_to))
 );
+CREATE INDEX subscribers_held ON subscribers (id) WHERE paused_until IS NOT NULL OR quiet_from IS NOT NULL;
 
 -- Subscriber × story. An ended subscription stays as a tombstone, so that no import brings back a reader who left.
 CREATE TABLE subscriptions (
@@ -169,6 +170,7 @@ CREATE TABLE confirmations (
     used_at timestamptz
 );
 CREATE INDEX confirmations_by_address ON confirmations (address_hash, created_at);
+CREATE INDEX confirmations_open ON confirmations (story_id) WHERE used_at IS NULL;
 
 -- Mails to one reader that a person waits for: they go out before everything else. `state` is null until there is an
 -- outcome, `next_at` null once nothing more is tried; the address is gone then too, and so is `detail`: what a mail to the

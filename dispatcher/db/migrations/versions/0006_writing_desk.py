@@ -123,6 +123,8 @@ FROM (SELECT d.blast_id, d.state, coalesce(d.relay, '') AS relay, d.recorded_at,
       FROM deliveries d LEFT JOIN blasts b ON b.id = d.blast_id LEFT JOIN updates u ON u.id = b.update_id) AS timed
 GROUP BY 1, 3, 4, 5;
 CREATE INDEX deliveries_unreached ON deliveries (blast_id, state) WHERE state <> 'accepted';
+CREATE INDEX subscribers_held ON subscribers (id) WHERE paused_until IS NOT NULL OR quiet_from IS NOT NULL;
+CREATE INDEX confirmations_open ON confirmations (story_id) WHERE used_at IS NULL;
 
 ALTER TABLE batches ADD COLUMN starts_at timestamptz;
 CREATE FUNCTION mail_audience(story bigint, moment timestamptz, is_minor boolean)
@@ -148,6 +150,8 @@ DOWN = """
 DROP FUNCTION mail_audience(bigint, timestamptz, boolean);
 DROP FUNCTION push_audience(bigint, timestamptz, boolean);
 ALTER TABLE batches DROP COLUMN starts_at;
+DROP INDEX subscribers_held;
+DROP INDEX confirmations_open;
 DROP INDEX deliveries_unreached;
 DROP TRIGGER deliveries_count_new ON deliveries;
 DROP TRIGGER deliveries_count_gone ON deliveries;

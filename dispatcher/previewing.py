@@ -1,0 +1,1 @@
+"""The very letters of a draft, before it goes out."""
