@@ -16,7 +16,7 @@ from dispatcher.channels.webpush.letter import PushLetter
 from dispatcher.config import Settings
 from dispatcher.model import Cadence, ChannelName, Importance, Kind, Story, StoryState, Update
 from dispatcher.rendering.catalogues import known
-from dispatcher.rendering.letters import MAX_EARLIER, Past, UpdateView
+from dispatcher.rendering.letters import MAX_EARLIER, Past, Successor, UpdateView
 from dispatcher.rendering.making import make
 from dispatcher.rendering.notices import NoticeView
 from dispatcher.rendering.press import LetterImpossible, Press
@@ -249,6 +249,7 @@ class Letters:
             story=story,
             update=update,
             corrected=_corrected(row),
+            successor=_successor(row),
             earlier=tuple(_past(each) for each in earlier),
             earlier_count=count,
         )
@@ -271,6 +272,12 @@ def _corrected(row: db.Row) -> Past | None:
     return Past(
         seq=row["corrects_seq"], headline=row["corrects_headline"], published_at=row["corrects_at"], corrected=True
     )
+
+
+def _successor(row: db.Row) -> Successor | None:
+    if row["successor"] is None:
+        return None
+    return Successor(slug=row["successor"], headline=row["successor_headline"])
 
 
 def _past(row: db.Row) -> Past:

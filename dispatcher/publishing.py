@@ -226,5 +226,5 @@ def content_hash(slug: str, draft: Draft) -> bytes:
     if draft.local_time is not None:
         content.append(draft.local_time.isoformat())
     if draft.successor is not None:
-        content.append(["successor", draft.successor])
+        content.append(f"successor {draft.successor}")
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).digest()

@@ -1,34 +1,55 @@
-"""Stories: create, find, list, close, and their timeline."""
+"""Stories: create, find, list, change, close, and their timeline."""
 
 from __future__ import annotations
 
+import itertools
 import re
+from typing import Any
 
-from dispatcher import db
+from dispatcher import audit, db
 from dispatcher.errors import Conflict, Invalid, NotFound, StoryClosed
 from dispatcher.model import Importance, InDoubt, Kind, Story, StoryState, Update
+from dispatcher.slugs import numbered, slug_of
 from dispatcher.texts import one_line
 
 MAX_HEADLINE = 200
 MAX_SUMMARY = 500
 MAX_SLUG = 80
+#: Slugs that no story may have: the desk has a page in their place.
+RESERVED = frozenset({"new"})
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 async def create(
-    database: db.Database, slug: str, *, headline: str, summary: str = "", in_doubt: InDoubt | None = None
+    database: db.Database,
+    slug: str,
+    *,
+    headline: str,
+    summary: str = "",
+    in_doubt: InDoubt | None = None,
+    by: str = "cli",
 ) -> Story:
     """Create a developing story. Raises `Invalid` for a bad field, `Conflict` if the slug is taken."""
     slug = check_slug(slug)
-    headline = one_line("headline", headline, longest=MAX_HEADLINE)
-    summary = one_line("summary", summary, longest=MAX_SUMMARY, required=False)
+    if slug in RESERVED:
+        raise Invalid(f"The slug {slug!r} is kept for a page.", remedy="Choose another slug.", field="slug")
+    values = {**_texts(headline, summary), "in_doubt": in_doubt and str(in_doubt)}
     async with database.transaction() as tx:
-        row = await tx.one(
-            "create_story", slug=slug, headline=headline, summary=summary, in_doubt=in_doubt and str(in_doubt)
-        )
-    if row is None:
-        raise Conflict(f"There is a story {slug!r} already.", remedy="Choose another slug.", field="slug")
+        row = await tx.one("create_story", slug=slug, **values)
+        if row is None:
+            raise Conflict(f"There is a story {slug!r} already.", remedy="Choose another slug.", field="slug")
+        await note(tx, slug, "created a story", by=by, headline=values["headline"])
     return story_from(row)
+
+
+async def free_slug(database: db.Database, headline: str) -> str:
+    """A slug made from a headline, with a number at its end where the slug itself is taken."""
+    slug = slug_of(headline[: 4 * MAX_HEADLINE], longest=MAX_SLUG)
+    async with database.connection() as connection:
+        rows = await connection.all("slugs_like", slug=slug, beginning=numbered(slug, 2, longest=MAX_SLUG)[:-1] + "%")
+    taken = {row["slug"] for row in rows} | RESERVED
+    choices = itertools.chain([slug], (numbered(slug, number, longest=MAX_SLUG) for number in itertools.count(2)))
+    return next(each for each in choices if each not in taken)
 
 
 def check_slug(slug: str) -> str:
@@ -64,36 +85,90 @@ async def timeline(database: db.Database, story: Story, *, before: int | None = 
     return [update_from(row) for row in rows]
 
 
-async def close(database: db.Database, slug: str, *, successor: str | None = None) -> Story:
-    """Close a story. Raises `NotFound`, or `StoryClosed` if it is closed already."""
-    story = await find(database, slug)
-    if successor is not None:
-        if successor == slug:
-            raise Invalid("A story cannot be its own successor.", field="successor")
-        await find(database, successor)
+async def change(
+    database: db.Database, slug: str, *, headline: str, summary: str, in_doubt: InDoubt | None, by: str = "cli"
+) -> Story:
+    """Change what a story says of itself. Its slug stays: links in mails must live. Raises `Invalid`, `NotFound`."""
+    values = {**_texts(headline, summary), "in_doubt": in_doubt and str(in_doubt)}
     async with database.transaction() as tx:
-        if not await tx.execute("close_story", story_id=story.id, successor=successor):
-            raise StoryClosed(f"The story {slug!r} is closed already.", remedy="")
+        before = await tx.one("lock_story", slug=check_slug(slug))
+        if before is None:
+            raise unknown(slug)
+        changed = {key: value for key, value in values.items() if value != before[key]}
+        if changed:
+            await tx.execute("change_story", story_id=before["id"], **values)
+            await note(tx, slug, "changed a story", by=by, **changed)
     return await find(database, slug)
 
 
-async def set_in_doubt(database: db.Database, slug: str, in_doubt: InDoubt | None) -> Story:
+async def set_in_doubt(database: db.Database, slug: str, in_doubt: InDoubt | None, *, by: str = "cli") -> Story:
     """Say what becomes of this story's messages without an answer; None: as the installation does.
 
     It counts for batches that workers load from then on. Raises `NotFound`.
     """
     story = await find(database, slug)
+    return await change(database, slug, headline=story.headline, summary=story.summary, in_doubt=in_doubt, by=by)
+
+
+async def close(database: db.Database, slug: str, *, successor: str | None = None, by: str = "cli") -> Story:
+    """Close a story without another word to its readers, and name the one that goes on.
+
+    What is on its way still goes out, and corrections of it may follow; a worker ends the subscriptions once that can
+    be no more. Raises `NotFound`, `Invalid` for a successor that is none, or `StoryClosed` if it is closed already.
+    """
     async with database.transaction() as tx:
-        await tx.execute("set_in_doubt", story_id=story.id, in_doubt=in_doubt and str(in_doubt))
+        row = await tx.one("lock_story", slug=slug) if _SLUG.fullmatch(slug) else None
+        if row is None:
+            raise unknown(slug)
+        if row["state"] == StoryState.CLOSED:
+            raise StoryClosed(f"The story {slug!r} is closed already.", remedy="")
+        await end(tx, story_from(row), successor, by=by)
     return await find(database, slug)
 
 
-def unknown(slug: str) -> NotFound:
+async def end(tx: db.Connection, story: Story, successor: str | None, *, by: str, is_merged: bool = False) -> None:
+    """Close a story that this transaction holds, and that is still developing; `is_merged`: its readers go on too.
+
+    Raises `NotFound` and `Invalid` for a successor that is none.
+    """
+    successor_id = None if successor is None else await _successor(tx, story, successor)
+    await tx.execute("close_story", story_id=story.id, successor_id=successor_id, is_merged=is_merged)
+    detail = {} if successor is None else {"successor": successor}
+    await note(tx, story.slug, "merged a story" if is_merged else "closed a story", by=by, **detail)
+
+
+async def note(tx: db.Connection, slug: str, action: str, *, by: str, **detail: Any) -> None:
+    """Put down in the log what was done to a story."""
+    await audit.note(tx, actor=by, action=action, subject=f"story:{slug}", detail=detail)
+
+
+def check_successor(slug: str, successor: str) -> None:
+    """Whether one story may go on where the other ends, so far as their names tell. Raises `Invalid`."""
+    if successor == slug:
+        raise Invalid("A story cannot be its own successor.", remedy="Name another one, or none.", field="successor")
+
+
+async def _successor(tx: db.Connection, story: Story, successor: str) -> int:
+    check_successor(story.slug, successor)
+    row = await tx.one("find_story", slug=successor) if _SLUG.fullmatch(successor) else None
+    if row is None:
+        raise unknown(successor, field="successor")
+    return int(row["id"])
+
+
+def _texts(headline: str, summary: str) -> dict[str, Any]:
+    return {
+        "headline": one_line("headline", headline, longest=MAX_HEADLINE),
+        "summary": one_line("summary", summary, longest=MAX_SUMMARY, required=False),
+    }
+
+
+def unknown(slug: str, *, field: str = "story") -> NotFound:
     """The error for a story that does not exist."""
     return NotFound(
         f"There is no story {slug[:MAX_SLUG]!r}.",
         remedy="`dispatcher story list` shows the stories there are.",
-        field="story",
+        field=field,
     )
 
 

@@ -89,8 +89,8 @@ async def story(database: db.Database, story_id: int) -> Story | None:
 async def leave(database: db.Database, story_id: int, subscriber_id: int) -> None:
     """End one subscription, or all of them for `ALL_STORIES`. What has ended, or never was, is left as it is."""
     async with database.transaction() as tx:
+        await tx.execute("lock_readers", ids=[subscriber_id])
         if story_id == ALL_STORIES:
-            await tx.execute("lock_readers", ids=[subscriber_id])
             await tx.execute("end_all_subscriptions", subscriber_id=subscriber_id)
         else:
             await tx.execute("end_subscription", story_id=story_id, subscriber_id=subscriber_id)

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from dispatcher import config, db, fanout, following, monitoring, superseding, upkeep
+from dispatcher import closing, config, db, drafting, fanout, following, merging, monitoring, superseding, upkeep
 from dispatcher.config import Settings
 from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import URGENT, Urgency
@@ -68,6 +68,7 @@ class Engine:
         self._answering: asyncio.Task[None] | None = None
         self._to_answer = False
         self._settling: asyncio.Task[None] | None = None
+        self._releasing: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -144,8 +145,23 @@ class Engine:
         except DatabaseUnavailable as error:
             log.error("cannot settle what was superseded", reason=error.message)
 
+    def _release(self) -> None:
+        """Let the readers of closed stories go, and move those of merged ones: a million of them take a while."""
+        if self._releasing is None or self._releasing.done():
+            self._releasing = self._loop.create_task(self._release_readers())
+
+    async def _release_readers(self) -> None:
+        try:
+            await merging.move(self._database)
+            await closing.release(self._database)
+        except DatabaseUnavailable as error:
+            log.error("cannot see to the readers of closed stories", reason=error.message)
+        except Exception:
+            log.exception("cannot see to the readers of closed stories")  # the next round goes on
+
     async def reconcile(self) -> None:
         """Find work that no nudge told of, do this process's share, and ring for the others."""
+        await drafting.publish_due(self._database, self._bell)
         work = await upkeep.tick(self._database)
         if work.superseded:
             self._superseded()
@@ -153,6 +169,7 @@ class Engine:
             self._asked()
         if work.notices:
             self.sender.nudge()
+        self._release()
         if work.to_cut is not None and work.to_cut <= self.urgency:
             await self.cut()
         if work.to_send is not None:

@@ -100,10 +100,12 @@ router = APIRouter(prefix=PREFIX, route_class=JsonRoute, dependencies=[Depends(_
     summary="Create a story",
     responses=openapi.answers(201, openapi.STORY, 401, 409, 413, 415, 422, 503),
 )
-async def create_story(body: NewStory, response: Response, database: Database, public_url: PublicUrl) -> Any:
+async def create_story(
+    body: NewStory, response: Response, database: Database, public_url: PublicUrl, by: Caller
+) -> Any:
     """A developing story, which readers can follow from now on."""
     story = await stories.create(
-        database, body.slug, headline=body.headline, summary=body.summary, in_doubt=body.in_doubt
+        database, body.slug, headline=body.headline, summary=body.summary, in_doubt=body.in_doubt, by=by
     )
     response.headers["Location"] = f"{public_url}{PREFIX}/stories/{story.slug}"
     return StoryOut.values(story, public_url)
@@ -147,9 +149,9 @@ async def show_story(slug: Slug, database: Database, public_url: PublicUrl) -> A
     summary="Change a story",
     responses=openapi.answers(200, {**openapi.STORY, "in_doubt": "hold"}, 401, 404, 413, 415, 422, 503),
 )
-async def change_story(slug: Slug, body: StoryChange, database: Database, public_url: PublicUrl) -> Any:
+async def change_story(slug: Slug, body: StoryChange, database: Database, public_url: PublicUrl, by: Caller) -> Any:
     """Says what becomes of messages that no relay answered, for this story alone."""
-    return StoryOut.values(await stories.set_in_doubt(database, slug, body.in_doubt), public_url)
+    return StoryOut.values(await stories.set_in_doubt(database, slug, body.in_doubt, by=by), public_url)
 
 
 @router.post(

@@ -139,7 +139,7 @@ class NewUpdate(Body):
         json_schema_extra=described(MAX_SUMMARY),
     )
     kind: Kind = Field(
-        Kind.UPDATE, description="`correction` says that an earlier update was wrong; `final` ends the story."
+        Kind.UPDATE, description="`correction` says that an earlier update was wrong; `final` closes the story."
     )
     importance: Importance = Field(
         Importance.ROUTINE, description="`breaking` overtakes everything else that is going out."
@@ -157,6 +157,11 @@ class NewUpdate(Body):
         description="After this time nobody is alerted any more; with its timezone.",
         examples=["2030-01-01T06:00:00Z"],
     )
+    successor: StrictStr | None = Field(
+        None,
+        description="The slug of the story that goes on where this one ends; with `kind: final` only. Readers are offered "
+        "to follow it.",
+    )
 
     def draft(self) -> Draft:
         """As the action takes it."""
@@ -169,6 +174,7 @@ class NewUpdate(Body):
             corrects_seq=self.corrects,
             expires_at=self.expires_at,
             replaces=self.replaces,
+            successor=self.successor,
         )
 
 

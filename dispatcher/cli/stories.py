@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dispatcher.cli.output import AsJson, note, print_json, print_table, say
-from dispatcher.cli.session import run
+from dispatcher.cli.session import run, who
 from dispatcher.model import InDoubt
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def create(
     async def work(settings: Settings, database: Database) -> None:
         from dispatcher import stories
 
-        story = await stories.create(database, slug, headline=headline, summary=summary, in_doubt=in_doubt)
+        story = await stories.create(database, slug, headline=headline, summary=summary, in_doubt=in_doubt, by=who())
         if as_json:
             print_json({"story": _as_json(story)})
         else:
@@ -83,7 +83,7 @@ def set_(
         from dispatcher import stories
 
         chosen = None if in_doubt == "default" else InDoubt(in_doubt)
-        story = await stories.set_in_doubt(database, slug, chosen)
+        story = await stories.set_in_doubt(database, slug, chosen, by=who())
         if as_json:
             print_json({"story": _as_json(story)})
         else:
@@ -102,12 +102,16 @@ def close(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Close a story: it stays readable, and takes no more updates."""
+    """Close a story: it stays readable, and takes no more updates but corrections.
+
+    Readers get no mail about it. To tell them, publish a final update instead:
+    dispatcher publish SLUG --kind final --successor SLUG ...
+    """
 
     async def work(_: Settings, database: Database) -> None:
         from dispatcher import stories
 
-        story = await stories.close(database, slug, successor=successor)
+        story = await stories.close(database, slug, successor=successor, by=who())
         if as_json:
             print_json({"story": _as_json(story)})
         else:

@@ -42,6 +42,14 @@ def publish(
         bool,
         typer.Option("--replace", help="Stop what is still going out: whoever was not reached gets only this."),
     ] = False,
+    successor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SLUG",
+            help="With --kind final: the story that goes on. Readers are offered to follow it.",
+            show_default=False,
+        ),
+    ] = None,
     expires_in: Annotated[
         str | None,
         typer.Option(metavar="6h", help="Reach nobody later than this: 30m, 6h or 2d.", show_default=False),
@@ -52,7 +60,7 @@ def publish(
     wait: Annotated[bool, typer.Option("--wait", help="Watch until the last reader has an outcome.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Publish an update to everyone who follows the story SLUG.
+    """Publish an update to everyone who follows the story SLUG. One of kind final closes the story.
 
     It is safe to publish while the broker or the relay is away: the update
     waits, and goes out once they answer. With --wait the exit code is 0 only
@@ -75,6 +83,7 @@ def publish(
             corrects_seq=corrects,
             expires_at=None if expires_in is None else datetime.now(UTC) + duration(expires_in),
             replaces=replaces,
+            successor=successor,
         )
 
     async def work(settings: Settings, database: Database) -> int | None:

@@ -47,6 +47,14 @@ class Past:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Successor:
+    """The story that goes on where a final update ends its own."""
+
+    slug: str
+    headline: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class UpdateView:
     """Everything that a letter about an update shows, the reader's own values aside."""
 
@@ -60,6 +68,7 @@ class UpdateView:
     earlier_count: int | None = None  #: how many there are in all; None if `earlier` has them all
     missed: int = 0  #: so many of `earlier`, the newest, these readers have not received
     headers: tuple[tuple[str, str], ...] = field(default=())  #: further headers, in ASCII
+    successor: Successor | None = None  #: offered to follow
 
     @property
     def story_url(self) -> str:
@@ -217,9 +226,20 @@ def update_context(view: UpdateView, words: Wording, timezone: str, *, longest: 
         "preview": preview,
         "body": body,
         "corrected": None if view.corrected is None else _past(view.corrected, view, words, stamp),
+        "successor": successor_context(view),
         "missed": earlier[: view.missed],
         "earlier": earlier[view.missed :],
         "more": max(0, count - len(earlier)),
+    }
+
+
+def successor_context(view: UpdateView) -> dict[str, str] | None:
+    """The story that goes on, and where it is followed: a form, for no link of a mail changes anything."""
+    if view.successor is None:
+        return None
+    return {
+        "headline": line(view.successor.headline),
+        "url": f"{view.public_url}/s/{view.successor.slug}#follow",
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from dispatcher import markdown
 from dispatcher.channels.webpush.letter import PushLetter, compile_push
 from dispatcher.rendering import environment
-from dispatcher.rendering.letters import UpdateView, line, newsroom_context
+from dispatcher.rendering.letters import UpdateView, line, newsroom_context, successor_context
 from dispatcher.rendering.wording import Wording, wording
 
 #: Characters of a title and a body. Screens cut them at 40 to 90 and at about 200, and in the longest alphabets both
@@ -65,6 +65,7 @@ def push_context(view: UpdateView, words: Wording) -> dict[str, Any]:
         },
         "title": words.subject(update.kind, update.importance, headline),
         "text": summary or markdown.first_words(update.body, longest=2 * MAX_BODY),
+        "successor": successor_context(view),
         "missed": [line(past.headline) for past in view.earlier[: view.missed]],
     }
 

@@ -8,7 +8,7 @@ from email.headerregistry import Address
 
 from dispatcher.config import Newsroom
 from dispatcher.model import Draft, Importance, Kind, NoticeKind, Story, StoryState, Update
-from dispatcher.rendering.letters import Past, UpdateView
+from dispatcher.rendering.letters import Past, Successor, UpdateView
 from dispatcher.rendering.notices import NoticeView
 from dispatcher.samples import sample_story
 
@@ -73,7 +73,8 @@ def sample_views() -> list[UpdateView]:
     views = [replace(view, update=replace(view.update, importance=each)) for each in Importance]
     views += [replace(view, earlier=past * 4, earlier_count=40, newsroom=Newsroom())]
     views += [replace(view, earlier=(), update=replace(view.update, seq=1, summary="", body="word " * 40_000))]
-    views += [replace(view, update=replace(view.update, kind=Kind.FINAL))]
+    final = replace(view, update=replace(view.update, kind=Kind.FINAL))
+    views += [final, replace(final, successor=Successor(slug="rebuilding", headline="Rebuilding the lower city"))]
     correction = replace(view.update, kind=Kind.CORRECTION, corrects_seq=1)
     return [*views, replace(view, update=correction), replace(view, update=correction, corrected=past[0])]
 

@@ -114,7 +114,7 @@ READERS: dict[str, tuple[dict[str, Any], int]] = {
     "reader_page": (ONE, 1),
     "devices_of_reader": (ONE, 2),
     "followed_stories": (ONE, 10),
-    "end_subscription": ({**ONE, "story_id": 1}, 1),
+    "end_subscription": ({**ONE, "story_id": 1}, 3),
     "end_all_subscriptions": (ONE, 10),
     "set_channels": ({**ONE, "story_id": 1, "channels": ["email"]}, 1),
     "without_browsers": (ONE, 10),

@@ -49,7 +49,8 @@ WITH chosen AS (
     LEFT JOIN devices v ON v.id = d.subscriber_id
     LEFT JOIN subscribers s ON s.id = coalesce(v.subscriber_id, d.subscriber_id)
     LEFT JOIN subscriptions f
-           ON f.story_id = %(story_id)s AND f.subscriber_id = s.id AND f.ended_at IS NULL
+           ON f.story_id = %(story_id)s AND f.subscriber_id = s.id
+          AND (f.ended_at IS NULL OR f.ended_reason IN ('story closed', 'story merged'))
     LEFT JOIN suppressions x ON x.address_hash = s.address_hash
     WHERE d.blast_id = %(blast_id)s AND d.state = ANY (%(states)s::delivery_state[]) AND d.next_at IS NULL
       AND (%(reason)s::text IS NULL OR coalesce(nullif(d.reply, ''), d.state::text) = %(reason)s)

@@ -10,8 +10,9 @@ RETURNING *, NULL::text AS successor;
 SELECT s.*, n.slug AS successor FROM stories s LEFT JOIN stories n ON n.id = s.successor_id WHERE s.slug = %(slug)s;
 
 -- name: lock_story
--- One story by its slug, held until the transaction ends, so that `seq` and closing have one writer.
-SELECT s.*, NULL::text AS successor FROM stories s WHERE s.slug = %(slug)s FOR UPDATE;
+-- One story by its slug, held until the transaction ends, so that `seq` and closing have one writer. Not so firmly that who
+-- begins to follow it would wait: a row that refers to the story needs no more than its key.
+SELECT s.*, NULL::text AS successor FROM stories s WHERE s.slug = %(slug)s FOR NO KEY UPDATE;
 
 -- name: list_stories
 -- Every story with its followers, the developing ones first, newest first.
@@ -23,13 +24,17 @@ ORDER BY s.state, s.id DESC;
 
 -- name: close_story
 -- Close a story that is still developing, and name the one that goes on.
-UPDATE stories SET state = 'closed', closed_at = clock_timestamp(),
-    successor_id = (SELECT id FROM stories WHERE slug = %(successor)s)
+UPDATE stories SET state = 'closed', closed_at = clock_timestamp(), successor_id = %(successor_id)s::bigint,
+    is_merged = %(is_merged)s
 WHERE id = %(story_id)s AND state = 'developing';
 
--- name: set_in_doubt
--- Say what becomes of a story's messages without an answer.
-UPDATE stories SET in_doubt = %(in_doubt)s::text WHERE id = %(story_id)s;
+-- name: change_story
+-- Change what a story says of itself, and what becomes of its messages without an answer.
+UPDATE stories SET headline = %(headline)s, summary = %(summary)s, in_doubt = %(in_doubt)s::text WHERE id = %(story_id)s;
+
+-- name: slugs_like
+-- The slug itself and those that begin like it, as far as they are taken.
+SELECT slug FROM stories WHERE slug = %(slug)s OR slug LIKE %(beginning)s;
 
 -- name: timeline
 -- The updates of a story, newest first, at most `limit`, each with the seq of the update that it corrects.

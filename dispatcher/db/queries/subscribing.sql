@@ -3,14 +3,26 @@
 SELECT s.*, n.slug AS successor FROM stories s LEFT JOIN stories n ON n.id = s.successor_id WHERE s.id = %(story_id)s;
 
 -- name: end_subscription
--- A reader leaves one story. A subscription that has ended already keeps its first time and reason.
-UPDATE subscriptions SET ended_at = clock_timestamp(), ended_reason = 'reader'
-WHERE story_id = %(story_id)s AND subscriber_id = %(subscriber_id)s AND ended_at IS NULL;
+-- A reader leaves one story, and the one that it was merged into if that is how they came there. A subscription that has
+-- ended already keeps its first time and reason, unless its story ended: then nothing, not even a correction, is to come.
+WITH RECURSIVE merged AS (
+    SELECT story_id, ended_at FROM subscriptions WHERE story_id = %(story_id)s AND subscriber_id = %(subscriber_id)s
+    UNION
+    SELECT f.story_id, f.ended_at
+    FROM merged m JOIN stories s ON s.id = m.story_id AND s.is_merged
+    JOIN subscriptions f ON f.story_id = s.successor_id AND f.subscriber_id = %(subscriber_id)s
+                        AND f.confirmed_at = m.ended_at
+)
+UPDATE subscriptions f SET ended_at = clock_timestamp(), ended_reason = 'reader'
+FROM merged
+WHERE f.story_id = merged.story_id AND f.subscriber_id = %(subscriber_id)s
+  AND (f.ended_at IS NULL OR f.ended_reason IN ('story closed', 'story merged'));
 
 -- name: end_all_subscriptions
--- A reader leaves every story.
+-- A reader leaves every story, also those that ended: not even a correction of them is to come.
 UPDATE subscriptions SET ended_at = clock_timestamp(), ended_reason = 'reader'
-WHERE subscriber_id = %(subscriber_id)s AND ended_at IS NULL;
+WHERE subscriber_id = %(subscriber_id)s
+  AND (ended_at IS NULL OR ended_reason IN ('story closed', 'story merged'));
 
 -- name: resume_subscription
 -- A reader takes back their own leaving. Nothing else that ended a subscription is undone, and no story is reopened.
