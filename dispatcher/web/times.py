@@ -91,3 +91,22 @@ def zones(language: str) -> list[tuple[str, list[tuple[str, str]]]]:
 def _is_its_place(zone: str) -> bool:
     place = zone.rpartition("/")[2].replace("_", " ")
     return get_timezone_location(zone, locale=locale_of("en"), return_city=True) == place
+
+
+def on_clock(moment: datetime, zone: str) -> str:
+    """A moment on the clock of a timezone, for the desk: `Sat 28 November 2026, 09:30 EET`."""
+    there = moment.astimezone(zone_of(zone))
+    return f"{there:%a} {there.day} {there:%B %Y, %H:%M} {there.tzname()}"
+
+
+def lasted(span: timedelta) -> str:
+    """How long something takes, in two units at most: `1 min 40 s`, `3 h 5 min`, `2 d 4 h`."""
+    seconds = max(int(span.total_seconds()), 0)
+    parts = []
+    for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count} {name}")
+        elif parts:
+            break
+    return " ".join(parts[:2]) or "0 s"

@@ -26,7 +26,21 @@ from tests.support.directories import service_directory
 
 OFFICE = ("/health", "/settings", "/tokens")
 #: The desk, where strangers are led to its door; tests/journeys/test_desk_doors.py says what holds for everybody else.
-DESK = ("", "/sign-in", "/code", "/code/leave", "/sign-out", "/me", "/me/codes", "/people", "/log", *OFFICE)
+DESK = (
+    "",
+    "/sign-in",
+    "/code",
+    "/code/leave",
+    "/sign-out",
+    "/me",
+    "/me/codes",
+    "/people",
+    "/log",
+    "/drafts",
+    "/drafts/{id}/approve",
+    "/stories/{slug}/write",
+    *OFFICE,
+)
 #: Where a browser gets a cookie, so that its forms are known again.
 GIVES_COOKIE = ("/desk/sign-in", "/desk/setup/", "/desk/invitation/")
 STEERING = ("pause", "resume", "cancel", "retry")

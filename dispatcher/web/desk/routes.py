@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from dispatcher.roles import What
-from dispatcher.web.desk import entering, everybody, front_page, health, logbook, me, settings
+from dispatcher.web.desk import approving, drafts, entering, everybody, front_page, health, logbook, me, settings
 from dispatcher.web.desk.visiting import anybody, somebody, with_code_missing
 
 GET = ["GET"]
@@ -27,6 +27,9 @@ def routes() -> list[Route]:
         Route("/desk/me/codes", somebody(me.turn_codes_on), methods=GET_POST),
         Route("/desk/people", somebody(everybody.everybody, What.PEOPLE), methods=GET_POST),
         Route("/desk/log", somebody(logbook.log, What.LOG), methods=GET),
+        Route("/desk/drafts", somebody(drafts.drafts, What.WRITE), methods=GET_POST),
+        Route("/desk/drafts/{id}/approve", somebody(approving.approve, What.APPROVE), methods=GET_POST),
+        Route("/desk/stories/{slug}/write", somebody(drafts.write, What.WRITE), methods=POST),
         Route("/desk/health", somebody(health.health), methods=GET),
         Route("/desk/settings", somebody(settings.settings, What.SETTINGS), methods=GET_POST),
         Route("/desk/tokens", somebody(settings.tokens, What.SETTINGS), methods=GET_POST),
