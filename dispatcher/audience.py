@@ -194,7 +194,7 @@ def _corrected_fate(row: Mapping[str, Any]) -> _Fate:
 
 
 def _not_yet(followers: Audience) -> Audience:
-    """The audience of a correction before that of the wrong update is frozen: nobody has it, all get the right words."""
+    """The audience of a correction of what was never cut: nobody has the wrong words, and all get the right ones."""
     nobody = Group()
     told = (("reached", nobody), ("in doubt", nobody), ("unreached", followers.now))
     return Audience(

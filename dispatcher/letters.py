@@ -21,6 +21,7 @@ from dispatcher.rendering.making import make
 from dispatcher.rendering.notices import NoticeView
 from dispatcher.rendering.press import LetterImpossible, Press
 from dispatcher.rendering.pressroom import explain
+from dispatcher.rendering.wire import unpack
 from dispatcher.rendering.wording import wish
 
 log = structlog.get_logger()
@@ -58,6 +59,10 @@ class Content:
     view: UpdateView
     expires_at: datetime
     channel: ChannelName = ChannelName.EMAIL
+
+    def ends_at(self, starts_at: datetime | None) -> datetime:
+        """When it is worth saying no more, to readers who have it at `starts_at`, or at once."""
+        return policy.expires_at(self.update.published_at, self.expires_at, starts_at=starts_at)
 
     @property
     def topic(self) -> str:
@@ -115,7 +120,7 @@ class Letters:
             where = {"story_id": row["story_id"], "before": row["seq"]}
             earlier = await connection.all("earlier_updates", limit=MAX_EARLIER, **where)
             count = await connection.value("count_earlier", **where)
-        content = self._content(row, earlier, count)
+        content = content_from(self._settings, row, earlier, count)
         _keep(self._contents, blast_id, content, MOST_BLASTS)
         return content
 
@@ -153,6 +158,20 @@ class Letters:
             _keep(self._notices, key, (now, letter), MOST_LETTERS)
             self._notices.move_to_end(key)
         return letter
+
+    async def of_job(self, job: str) -> Letter:
+        """The letter of a job that somebody has packed (`rendering.wire`), made anew.
+
+        Raises `LetterFailed`, also for a job of another version, and `PressUnavailable` if there is nobody to make it.
+        """
+        try:
+            view, locale, timezone, channel = unpack(job.encode())
+        except (ValueError, TypeError, KeyError) as error:
+            raise _failed("a draft", "another version of Dispatcher has asked for it", 1) from error
+        try:
+            return Letter.loads(await self._render(view, locale, timezone, channel))
+        except LetterImpossible as error:
+            raise _failed("a draft", error.reason, 1) from error
 
     async def _letter(
         self, blast_id: int, content: Content, locale: str, timezone: str, aspect: Aspect
@@ -219,47 +238,49 @@ class Letters:
             words = self._wishes[key] = wish(Cadence(cadence), confirmed_at, locale=locale, timezone=timezone)
         return words
 
-    def _content(self, row: db.Row, earlier: list[db.Row], count: int) -> Content:
-        update = Update(
-            id=row["update_id"],
-            story_id=row["story_id"],
-            seq=row["seq"],
-            kind=Kind(row["kind"]),
-            importance=Importance(row["importance"]),
-            headline=row["headline"],
-            summary=row["summary"],
-            body=row["body"],
-            published_at=row["published_at"],
-            expires_at=row["expires_at"],
-            corrects=row["corrects"],
-            corrects_seq=row["corrects_seq"],
-        )
-        story = Story(
-            id=row["story_id"],
-            slug=row["slug"],
-            headline=row["story_headline"],
-            summary=row["story_summary"],
-            state=StoryState(row["story_state"]),
-            created_at=row["story_created_at"],
-        )
-        view = UpdateView(
-            newsroom=self._settings.newsroom,
-            public_url=self._settings.public_url,
-            mail_from=self._settings.mail_from,
-            story=story,
-            update=update,
-            corrected=_corrected(row),
-            successor=_successor(row),
-            earlier=tuple(_past(each) for each in earlier),
-            earlier_count=count,
-        )
-        expires_at = policy.expires_at(update.published_at, update.expires_at)
-        return Content(row["story_id"], update, view, expires_at, ChannelName(row["channel"]))
-
 
 async def forget_failures(tx: db.Connection, blast_id: int) -> None:
     """Have the letters of a blast that could not be made tried again, as often as the first time."""
     await tx.execute("forget_letter_failures", blast_id=blast_id)
+
+
+def content_from(settings: Settings, row: db.Row, earlier: list[db.Row], count: int) -> Content:
+    """What a blast says, from the rows of `blast_content` and `earlier_updates`, and the count of the latter."""
+    update = Update(
+        id=row["update_id"],
+        story_id=row["story_id"],
+        seq=row["seq"],
+        kind=Kind(row["kind"]),
+        importance=Importance(row["importance"]),
+        headline=row["headline"],
+        summary=row["summary"],
+        body=row["body"],
+        published_at=row["published_at"],
+        expires_at=row["expires_at"],
+        corrects=row["corrects"],
+        corrects_seq=row["corrects_seq"],
+    )
+    story = Story(
+        id=row["story_id"],
+        slug=row["slug"],
+        headline=row["story_headline"],
+        summary=row["story_summary"],
+        state=StoryState(row["story_state"]),
+        created_at=row["story_created_at"],
+    )
+    view = UpdateView(
+        newsroom=settings.newsroom,
+        public_url=settings.public_url,
+        mail_from=settings.mail_from,
+        story=story,
+        update=update,
+        corrected=_corrected(row),
+        successor=_successor(row),
+        earlier=tuple(_past(each) for each in earlier),
+        earlier_count=count,
+    )
+    expires_at = policy.expires_at(update.published_at, update.expires_at)
+    return Content(row["story_id"], update, view, expires_at, ChannelName(row["channel"]))
 
 
 def _failed(variant: str, reason: str, failures: int) -> LetterFailed:

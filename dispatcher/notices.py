@@ -46,7 +46,7 @@ RECONNECT = 0.5
 #: What of a mail's `detail` is for nobody to read.
 HIDDEN = frozenset({"sealed", "token_hash", "path"})
 #: Mails to those who work here: they lead to a page of the desk.
-FOR_THE_DESK = frozenset({NoticeKind.INVITATION, NoticeKind.TEST, NoticeKind.OVERRIDE})
+FOR_THE_DESK = frozenset({NoticeKind.INVITATION, NoticeKind.OVERRIDE})
 #: What the ledger of notices keeps of one that was not sent.
 OVER = "what it is about was over before it went out"
 
@@ -303,6 +303,8 @@ class Notices:
         if notice.kind is NoticeKind.CATCH_UP:
             content = await self._letters.content(notice.blast_id)
             return await self._letters.letter(notice.blast_id, content, notice.locale, notice.timezone)
+        if notice.kind is NoticeKind.TEST:
+            return await self._letters.of_job(notice.detail["job"])
         view = NoticeView(
             newsroom=self._settings.newsroom,
             public_url=self._settings.public_url,

@@ -69,6 +69,7 @@ class UpdateView:
     missed: int = 0  #: so many of `earlier`, the newest, these readers have not received
     headers: tuple[tuple[str, str], ...] = field(default=())  #: further headers, in ASCII
     successor: Successor | None = None  #: offered to follow
+    label: str = ""  #: stands before the subject, where this is not for readers: `[Test]`
 
     @property
     def story_url(self) -> str:
@@ -222,7 +223,7 @@ def update_context(view: UpdateView, words: Wording, timezone: str, *, longest: 
             "look": "correction" if update.kind is Kind.CORRECTION else str(update.importance),
             "tag": words.tag(update.kind, update.importance),
         },
-        "subject": words.subject(update.kind, update.importance, headline),
+        "subject": f"{view.label} {words.subject(update.kind, update.importance, headline)}".strip(),
         "preview": preview,
         "body": body,
         "corrected": None if view.corrected is None else _past(view.corrected, view, words, stamp),

@@ -33,10 +33,11 @@ SELECT s.id, r.id, (ARRAY['every', 'every', 'every', 'major', 'daily', 'weekly']
        CASE WHEN r.id % 29 = 0 THEN 'reader' END
 FROM stories s, subscribers r WHERE s.slug = 'dam';
 INSERT INTO devices (subscriber_id, endpoint, endpoint_hash, public_key, auth_secret)
-SELECT id, 'https://push.example/' || id || '/' || n, sha224(int8send(id * 10 + n)), sha512('a') || '1', substr(sha512('b'), 1, 16)
+SELECT id, 'https://push.example/' || id || '/' || n, sha224(int8send(id * 10 + n)), sha512('a') || '1',
+       substr(sha512('b'), 1, 16)
 FROM subscribers, generate_series(1, 2) AS n WHERE id % 3 > 0 AND (n = 1 OR id % 11 = 0);
-INSERT INTO suppressions (address_hash, reason) SELECT address_hash, 'no such address' FROM subscribers WHERE id % 13 = 0
-    AND address_hash IS NOT NULL;
+INSERT INTO suppressions (address_hash, reason)
+SELECT address_hash, 'no such address' FROM subscribers WHERE id % 13 = 0 AND address_hash IS NOT NULL;
 INSERT INTO confirmations (token_hash, email, address_hash, story_id, cadence, catch_up, locale, timezone, expires_at)
 SELECT sha224(int8send(n)), 'new' || n || '@example.org', sha224(int8send(-(n % 5))), 1, 'every', true, 'en', 'UTC',
        now() + interval '1 day' FROM generate_series(1, 12) AS n
