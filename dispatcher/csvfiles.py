@@ -20,6 +20,8 @@ MAX_LINE = 64 * 1024
 #: How many lines one quoted cell may run over before its quotation mark counts as never closed.
 MAX_ROW_LINES = 20
 DELIMITERS = ",;\t"
+#: What a spreadsheet takes a formula by.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 SAVE_AS = "Save it as CSV in UTF-8."
 
 
@@ -85,6 +87,16 @@ class CsvFile:
                 )
             else:
                 yield lines.first, cells[:width]
+
+
+def guarded(cell: str) -> str:
+    """A cell as it may stand in a file that people open: a spreadsheet would run some as formulas."""
+    return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+def unguarded(cell: str) -> str:
+    """What `guarded` made of a cell, taken back: so what was exported can be imported."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
 
 
 class _Unreadable(Exception):

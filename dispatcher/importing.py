@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dispatcher import db, stories
 from dispatcher.addresses import MAX_ADDRESS, MailAddress, address_hash, parse_address
-from dispatcher.csvfiles import Broken, CsvFile
+from dispatcher.csvfiles import Broken, CsvFile, unguarded
 from dispatcher.errors import DatabaseUnavailable, Invalid
 from dispatcher.texts import DEFAULT_TIMEZONE, is_timezone, one_line
 
@@ -28,9 +28,6 @@ MAX_NAME = 200
 MAX_LOCALE = 35
 DEFAULT_LOCALE = "en"
 COLUMNS = ("email", "name", "locale", "timezone")
-
-#: What a spreadsheet takes a formula by.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 BAD_ADDRESS = "not a mail address"
 BAD_NAME = "not a name"
@@ -238,16 +235,6 @@ def _encoder(columns: tuple[str, ...], secret_key: str) -> Callable[[int, list[s
         return f"{line}\t\\\\x{hashed}\t{_escape(address.email)}\t{_escape(name)}\t{locale}\t{timezone}\n"
 
     return encode
-
-
-def guarded(cell: str) -> str:
-    """A cell as it may stand in a file that people open: a spreadsheet would run some as formulas."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
-
-
-def unguarded(cell: str) -> str:
-    """What `guarded` made of a cell, taken back: so what was exported can be imported."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
 
 
 def _escape(text: str) -> str:

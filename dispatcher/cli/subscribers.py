@@ -173,7 +173,7 @@ def erase(
 
 def _cells(row: Row) -> list[str]:
     """A reader and a story as a line of the export."""
-    from dispatcher.importing import guarded
+    from dispatcher.csvfiles import guarded
 
     confirmed_at = "" if row["confirmed_at"] is None else row["confirmed_at"].isoformat(timespec="seconds")
     plain = [row[name] for name in ("email", "name", "locale", "timezone", "slug", "cadence")]
