@@ -11,6 +11,7 @@ import dispatcher
 from dispatcher.access import ScopeMissing
 from dispatcher.api import problems
 from dispatcher.api.problems import MEDIA_TYPE, BadRequest, MethodNotAllowed, Problem, UnsupportedMediaType
+from dispatcher.approval import ApprovalRequired
 from dispatcher.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -63,6 +64,14 @@ PUBLISHED: dict[str, Any] = {
     "update": UPDATE,
     "blasts": [{"id": 48, "url": f"{SITE}/api/v1/blasts/48"}],
     "superseded": [],
+}
+DRAFT: dict[str, Any] = {
+    "id": 12,
+    "story": "tarrow-flood",
+    "state": "submitted",
+    "headline": UPDATE["headline"],
+    "needs_approval": "It is breaking news.",
+    "url": f"{SITE}/desk/drafts/12",
 }
 BLAST: dict[str, Any] = {
     "id": 48,
@@ -127,6 +136,7 @@ _KINDS: tuple[type[DispatcherError], ...] = (
     BadRequest,
     Unauthorized,
     ScopeMissing,
+    ApprovalRequired,
     NotFound,
     MethodNotAllowed,
     Conflict,
@@ -140,7 +150,7 @@ _KINDS: tuple[type[DispatcherError], ...] = (
 _MEANING = {
     400: "It cannot be read: it is no JSON object, or no proper HTTP.",
     401: "There is no valid bearer token.",
-    403: "The token lacks the scope that this needs.",
+    403: "The token lacks the scope that this needs, or a second person has to approve it first.",
     404: "There is no such thing.",
     409: "It contradicts what is already there.",
     413: "It is too large.",
@@ -151,9 +161,12 @@ _MEANING = {
 
 
 def answers(
-    status: int, example: dict[str, Any], *errors: int, replayed: dict[str, Any] | None = None
+    status: int, example: dict[str, Any], *errors: int, replayed: str | None = None
 ) -> dict[int | str, dict[str, Any]]:
-    """What a route may answer: its success with an example, and its errors as problem documents."""
+    """What a route may answer: its success with an example, and its errors as problem documents.
+
+    `replayed` is the schema of an answer that is given again where its key was used before.
+    """
     found: dict[int | str, dict[str, Any]] = {
         status: {"description": "Here it is.", "content": {"application/json": {"example": _kept(example)}}}
     }
@@ -163,7 +176,7 @@ def answers(
     if replayed is not None:
         found[200] = {
             "description": "The key was used for this very content before; nothing was sent again.",
-            "content": {"application/json": {"schema": _ref("PublishedOut"), "example": _kept(replayed)}},
+            "content": {"application/json": {"schema": _ref(replayed), "example": _kept(example)}},
             "headers": {"Location": _header("Where it is."), "Idempotent-Replay": _header("Always `true`.")},
         }
     # Wherever a token is needed, it can be one that is not good for it; and any request can be garbled.

@@ -11,13 +11,15 @@ from fastapi.security import HTTPBearer
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dispatcher import access, db, publishing, reporting, steering, stories
+from dispatcher import access, db, drafting, publishing, reporting, steering, stories
 from dispatcher.api import openapi, scopes
 from dispatcher.api.problems import UnsupportedMediaType
 from dispatcher.api.schemas import (
     BlastList,
     BlastOut,
+    DraftOut,
     ListedStory,
+    NewDraft,
     NewStory,
     NewUpdate,
     PublishedOut,
@@ -160,7 +162,7 @@ async def change_story(slug: Slug, body: StoryChange, database: Database, public
     response_model=PublishedOut,
     tags=["Updates"],
     summary="Publish an update",
-    responses=openapi.answers(201, openapi.PUBLISHED, 401, 404, 409, 413, 415, 422, 503, replayed=openapi.PUBLISHED),
+    responses=openapi.answers(201, openapi.PUBLISHED, 401, 404, 409, 413, 415, 422, 503, replayed="PublishedOut"),
 )
 async def publish_update(
     slug: Slug,
@@ -186,6 +188,41 @@ async def publish_update(
     answer = PublishedOut.of(published, public_url)
     response.headers["Location"] = answer.update.url
     if published.replayed:
+        response.status_code = 200
+        response.headers["Idempotent-Replay"] = "true"
+    return answer
+
+
+@router.post(
+    "/stories/{slug}/drafts",
+    status_code=201,
+    response_model=DraftOut,
+    tags=["Updates"],
+    summary="Hand in a draft",
+    responses=openapi.answers(201, openapi.DRAFT, 401, 404, 409, 413, 415, 422, 503, replayed="DraftOut"),
+)
+async def hand_in_draft(
+    slug: Slug,
+    body: NewDraft,
+    response: Response,
+    database: Database,
+    public_url: PublicUrl,
+    by: Caller,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="Send the same key with the same content as often as you like: there is one draft.",
+            examples=["cms-48213-v7"],
+        ),
+    ] = None,
+) -> Any:
+    """Leaves an update at the desk, where somebody looks at it and sends it. What has to be approved by a second person
+    cannot be published here and is handed in so; whoever made the token is its author, and cannot approve it."""
+    writing, why, was_there = await drafting.hand_in(database, slug, body.text(), by=by, key=key)
+    answer = DraftOut.of(writing, why, public_url)
+    response.headers["Location"] = answer.url
+    if was_there:
         response.status_code = 200
         response.headers["Idempotent-Replay"] = "true"
     return answer

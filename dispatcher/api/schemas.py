@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
+from dispatcher.drafting import Text, Writing
 from dispatcher.model import (
     BlastState,
     DeliveryState,
     Draft,
+    DraftState,
     Importance,
     InDoubt,
     Kind,
@@ -107,24 +109,19 @@ class RetryOrder(Body):
         return [DeliveryState(each) for each in self.states]
 
 
-class NewUpdate(Body):
-    """An update to publish to everyone who follows the story."""
+_EXAMPLE: dict[str, Any] = {
+    "headline": "Millgate levee gives way: leave the lower city on foot, now",
+    "summary": "Everyone south of Chandler's Row is told to walk uphill.",
+    "body": "The levee gave way at **02:44** along about 60 metres, the city crisis room says.\n\n"
+    "- Do not drive: three underpasses are flooded.\n"
+    "- Buses leave Corn Square every five minutes.\n",
+    "kind": "update",
+    "importance": "breaking",
+}
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "headline": "Millgate levee gives way: leave the lower city on foot, now",
-                    "summary": "Everyone south of Chandler's Row is told to walk uphill.",
-                    "body": "The levee gave way at **02:44** along about 60 metres, the city crisis room says.\n\n"
-                    "- Do not drive: three underpasses are flooded.\n"
-                    "- Buses leave Corn Square every five minutes.\n",
-                    "kind": "update",
-                    "importance": "breaking",
-                }
-            ]
-        }
-    )
+
+class _Written(Body):
+    """What an update says, however it comes in."""
 
     headline: StrictStr = Field(
         description="One line; the subject of the mail.", json_schema_extra=described(MAX_HEADLINE, shortest=1)
@@ -152,15 +149,22 @@ class NewUpdate(Body):
         description="Stop what is still going out in this story: whoever was not reached gets only this update, with "
         "what they missed.",
     )
+    successor: StrictStr | None = Field(
+        None,
+        description="The slug of the story that goes on where this one ends; with `kind: final` only. Readers are "
+        "offered to follow it.",
+    )
+
+
+class NewUpdate(_Written):
+    """An update to publish to everyone who follows the story."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
     expires_at: WrittenTime | None = Field(
         None,
         description="After this time nobody is alerted any more; with its timezone.",
         examples=["2030-01-01T06:00:00Z"],
-    )
-    successor: StrictStr | None = Field(
-        None,
-        description="The slug of the story that goes on where this one ends; with `kind: final` only. Readers are offered "
-        "to follow it.",
     )
 
     def draft(self) -> Draft:
@@ -174,6 +178,30 @@ class NewUpdate(Body):
             corrects_seq=self.corrects,
             expires_at=self.expires_at,
             replaces=self.replaces,
+            successor=self.successor,
+        )
+
+
+class NewDraft(_Written):
+    """An update that somebody at the desk looks at before it goes out."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_EXAMPLE, "expires_in": 21600}]})
+
+    expires_in: StrictInt | None = Field(
+        None, ge=60, le=31_536_000, description="Seconds after it is published from which nobody is alerted any more."
+    )
+
+    def text(self) -> Text:
+        """As the action takes it."""
+        return Text(
+            headline=self.headline,
+            body=self.body,
+            summary=self.summary,
+            kind=self.kind,
+            importance=self.importance,
+            corrects_seq=self.corrects,
+            replaces=self.replaces,
+            expires_in=None if self.expires_in is None else timedelta(seconds=self.expires_in),
             successor=self.successor,
         )
 
@@ -277,6 +305,30 @@ class PublishedOut(BaseModel):
             update=UpdateOut.of(published.update, slug, public_url),
             blasts=[BlastLink(id=each, url=f"{public_url}/api/v1/blasts/{each}") for each in published.blast_ids],
             superseded=list(published.superseded),
+        )
+
+
+class DraftOut(BaseModel):
+    """A draft that waits at the desk."""
+
+    id: int
+    story: str = Field(description="The slug of the story.")
+    state: DraftState
+    headline: str
+    needs_approval: str | None = Field(
+        description="Why a second person has to approve it, in words; null if whoever may send can just send it."
+    )
+    url: str = Field(description="Where the desk finds it.")
+
+    @classmethod
+    def of(cls, writing: Writing, why: str | None, public_url: str) -> DraftOut:
+        return cls(
+            id=writing.id,
+            story=writing.story.slug,
+            state=writing.state,
+            headline=writing.text.headline,
+            needs_approval=why,
+            url=f"{public_url}/desk/drafts/{writing.id}",
         )
 
 

@@ -18,6 +18,7 @@ NEEDS = {
     ("GET", "/api/v1/stories/{slug}"): Scope.READ,
     ("PATCH", "/api/v1/stories/{slug}"): Scope.PUBLISH,
     ("POST", "/api/v1/stories/{slug}/updates"): Scope.PUBLISH,
+    ("POST", "/api/v1/stories/{slug}/drafts"): Scope.PUBLISH,
     ("GET", "/api/v1/blasts"): Scope.READ,
     ("GET", "/api/v1/blasts/{blast_id}"): Scope.READ,
     ("POST", "/api/v1/blasts/{blast_id}/pause"): Scope.STEER,
