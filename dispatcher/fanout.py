@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from dispatcher import db
+from dispatcher.model import Urgency
 from dispatcher.nudges import Bell, Task
 
 log = structlog.get_logger()
@@ -18,18 +19,24 @@ MOST_NUDGES = 8
 async def cut(database: db.Database, bell: Bell, *, urgency: int) -> int:
     """Cut every blast that waits for it and is at least as urgent as `urgency`; say how many there were.
 
-    A correction waits until everybody in the blast that it corrects has an outcome. Several workers may call this at
-    once: each blast is cut by one of them, in one statement, or not at all.
+    A correction waits until everybody in the blast that it corrects has an outcome; a drill, until nothing real waits.
+    Several workers may call this at once: each blast is cut by one of them, in one statement, or not at all.
     """
     blasts = 0
-    while True:
-        async with database.connection() as connection:
-            # A correction first: somebody is reading what is wrong.
-            row = await connection.one("cut_correction", urgency=urgency, batch_size=BATCH_SIZE)
-            row = row or await connection.one("cut_next", urgency=urgency, batch_size=BATCH_SIZE)
-        if row is None:
-            return blasts
+    while (row := await _cut_one(database, urgency)) is not None:
         blasts += 1
         log.info("audience frozen", blast=row["id"], candidates=row["candidates"], batches=row["batches"])
         if row["batches"]:
             await bell.ring(Task.SEND, urgency=row["urgency"], times=min(row["batches"], MOST_NUDGES))
+    return blasts
+
+
+async def _cut_one(database: db.Database, urgency: int) -> db.Row | None:
+    async with database.connection() as connection:
+        for drills in (False, True) if urgency >= Urgency.DRILL else (False,):
+            # A correction first: somebody is reading what is wrong.
+            for statement in ("cut_correction", "cut_next"):
+                row = await connection.one(statement, urgency=urgency, batch_size=BATCH_SIZE, drills=drills)
+                if row is not None:
+                    return row
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import structlog
 
@@ -13,8 +14,8 @@ from dispatcher.config import Settings
 from dispatcher.errors import DatabaseUnavailable
 from dispatcher.ledger import Entry, Ledger
 from dispatcher.letters import Aspect, Content, LetterFailed, Letters
-from dispatcher.model import ChannelName, DeliveryState, Kind
-from dispatcher.parcels import Batch, Device, Mail, Owed, Push, Reader, entry_of
+from dispatcher.model import ChannelName, DeliveryState
+from dispatcher.parcels import TAKING_BACK, Batch, Device, Mail, Owed, Push, Reader, entry_of
 from dispatcher.rendering.letters import MAX_EARLIER
 from dispatcher.tokens import MessageIds, leave_links, manage_links
 
@@ -45,13 +46,14 @@ class Loader:
         Raises `DatabaseUnavailable`.
         """
         batch.story_id, batch.seq = content.story_id, content.update.seq
-        batch.expires_at = batch.claimed_at + (content.expires_at - batch.claimed_when).total_seconds()
+        expires_at = content.ends_at(batch.starts_at)
+        batch.expires_at = batch.claimed_at + (expires_at - batch.claimed_when).total_seconds()
         batch.in_doubt = batch.story_in_doubt or self._in_doubt
         parcels: list[Owed] = []
         entries: list[Entry] = []
         letters: dict[tuple[str, str, Aspect], Letter | PushLetter | LetterFailed] = {}
         now = batch.now
-        for reader in await self._readers(batch, content):
+        for reader in await self._readers(batch, content, expires_at):
             if reader.is_done(retry=batch.retry):
                 if reader.state == DeliveryState.ACCEPTED:
                     batch.received.append(reader.id)
@@ -74,7 +76,7 @@ class Loader:
         self._ledger.put_all(entries)
         return parcels
 
-    async def _readers(self, batch: Batch, content: Content) -> list[Reader]:
+    async def _readers(self, batch: Batch, content: Content, expires_at: datetime) -> list[Reader]:
         mails = batch.channel is ChannelName.EMAIL
         async with self._database.connection() as connection:
             running = await connection.all(
@@ -92,7 +94,7 @@ class Loader:
                 story_id=content.story_id,
                 blast_id=batch.blast_id,
                 since=batch.created_at,
-                expires_at=content.expires_at,
+                expires_at=expires_at,
             )
         return [Reader(*row) for row in rows] if mails else [Device(*row) for row in rows]
 
@@ -171,7 +173,7 @@ class Loader:
 def _aspect(batch: Batch, content: Content, reader: Reader) -> Aspect:
     """How this reader sees the update: with what they have missed since the last that they received."""
     missed = 0
-    if content.update.kind is not Kind.CORRECTION or batch.plain:
+    if content.update.kind not in TAKING_BACK or batch.plain:
         for past in content.view.earlier:
             if past.seq <= reader.last_seq or reader.confirmed_at is None or past.published_at < reader.confirmed_at:
                 break

@@ -104,6 +104,7 @@ class Urgency(enum.IntEnum):
     MAJOR = 20
     ROUTINE = 30
     DIGEST = 40
+    DRILL = 50  #: a rehearsal waits for everything that is real
 
 
 #: Work at least this urgent may be claimed by workers that are reserved for urgent work.
@@ -111,10 +112,10 @@ URGENT = Urgency.BREAKING
 
 
 def urgency_of(kind: Kind, importance: Importance) -> Urgency:
-    """How urgent the blast of an update is. A correction is never less urgent than a major update."""
+    """How urgent the blast of an update is. A correction and a withdrawal are never less urgent than a major update."""
     if importance is Importance.BREAKING:
         return Urgency.BREAKING
-    if importance is Importance.MAJOR or kind is Kind.CORRECTION:
+    if importance is Importance.MAJOR or kind in (Kind.CORRECTION, Kind.WITHDRAWAL):
         return Urgency.MAJOR
     return Urgency.ROUTINE
 
@@ -214,6 +215,7 @@ class ListedBlast:
     candidates: int | None  #: None until the audience is frozen
     steered_by: str | None = None  #: who paused, resumed, cancelled or retried it last
     steered_at: datetime | None = None
+    is_drill: bool = False  #: everything was done for it, and nothing was handed to a relay
 
     def as_json(self) -> dict[str, object]:
         """The public form of `blast list --json` and `GET /api/v1/blasts`."""
@@ -228,6 +230,7 @@ class ListedBlast:
             "candidates": self.candidates or 0,
             "steered_by": self.steered_by,
             "steered_at": None if self.steered_at is None else self.steered_at.isoformat(),
+            "is_drill": self.is_drill,
         }
 
 
@@ -289,4 +292,5 @@ class BlastReport(ListedBlast):
             "holding": self.holding,
             "steered_by": self.steered_by,
             "steered_at": None if self.steered_at is None else self.steered_at.isoformat(),
+            "is_drill": self.is_drill,
         }

@@ -13,6 +13,7 @@ from dispatcher import db, policy
 from dispatcher.addresses import needs_utf8
 from dispatcher.channels import Fate, Outcome
 from dispatcher.channels.email.letter import Letter, Values
+from dispatcher.channels.webpush.encryption import encrypt
 from dispatcher.channels.webpush.letter import PushLetter
 from dispatcher.ledger import Entry
 from dispatcher.model import ChannelName, DeliveryState, Importance, InDoubt, Kind, Update
@@ -25,6 +26,8 @@ OVERDUE_MARGIN = 60.0
 LEFT = "left after the audience was frozen"
 PAUSED = "the reader has paused everything"
 QUIET = "it is the reader's quiet time"
+#: Kinds of updates that say that another was wrong.
+TAKING_BACK = (Kind.CORRECTION, Kind.WITHDRAWAL)
 
 
 class Batch:
@@ -40,6 +43,8 @@ class Batch:
         self.subscriber_ids: list[int] = row["subscriber_ids"]
         self.retry: bool = row["retry"]
         self.plain: bool = row["plain"]  #: its readers never saw what the update corrects
+        self.is_drill: bool = row["is_drill"]  #: everything is done for it, and nothing handed to a relay
+        self.starts_at: datetime | None = row["starts_at"]  #: the time of their own day at which its readers have it
         self.created_at: datetime = row["created_at"]
         self.claimed_when: datetime = row["claimed_when"]  #: on the database's clock
         self.claimed_at = time.monotonic()  #: the same moment on ours, or a little later
@@ -165,11 +170,12 @@ class Reader:
     def unwilling(self, update: Update, now: datetime) -> tuple[DeliveryState, str] | None:
         """Why this reader does not want the update just now, if so: paused, or in their quiet hours.
 
-        A correction of what somebody has received comes through a pause: they would go on believing what is wrong.
+        A correction of what somebody has received comes through a pause, and so does its withdrawal: they would go on
+        believing what is wrong.
         Breaking news comes through quiet hours, if the reader lets it.
         """
         if self.is_paused:
-            if update.kind is Kind.CORRECTION and self.last_seq >= (update.corrects_seq or 0):
+            if update.kind in TAKING_BACK and self.last_seq >= (update.corrects_seq or 0):
                 return None
             return self._held(PAUSED)
         if self.quiet_from is None or self.quiet_to is None:
@@ -300,6 +306,10 @@ class Mail(Owed):
     def message(self, *, eight_bit: bool) -> bytes:
         return self._letter.splice(self._desk.values(self._batch, self._reader), eight_bit=eight_bit)
 
+    def rehearse(self) -> int:
+        """Make the message as it would be sent; its bytes."""
+        return len(self.message(eight_bit=True))
+
 
 #: How soon a push service should wake a sleeping device (RFC 8030 §5.3).
 PUSH_URGENCY = {Importance.BREAKING: "high", Importance.MAJOR: "high", Importance.ROUTINE: "normal"}
@@ -332,6 +342,10 @@ class Push(Owed):
     def payload(self) -> bytes:
         """What the device is to read, before it is encrypted for it."""
         return self._letter.splice(self._desk.leave_url(self._batch, self._device.subscriber_id))
+
+    def rehearse(self) -> int:
+        """Make the push as it would be posted, encrypted; its bytes. Raises `TooLarge`, or `Invalid` for a bad key."""
+        return len(encrypt(self.payload(), self.public_key, self.auth_secret))
 
 
 class Desk(Protocol):

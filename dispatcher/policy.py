@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, time, timedelta
+from datetime import datetime, time, timedelta, timezone
 from functools import cache
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ JITTER = 0.25
 MOST_DOUBTS = 2
 #: An update that does not say when it expires is no alert any more after this time.
 DEFAULT_EXPIRY = timedelta(hours=6)
+#: The zone in which every time of the day comes last.
+LAST_ZONE = timezone(timedelta(hours=-12))
 #: A reader whose mail is refused by policy (5.7.x) while others' is not is given up after so many tries.
 MOST_REFUSALS = 3
 
@@ -86,6 +88,16 @@ def accepted(attempts: int, in_doubt_count: int) -> Settlement:
     return Settlement(DeliveryState.ACCEPTED, attempts + 1, in_doubt_count, None)
 
 
-def expires_at(published_at: datetime, expires: datetime | None) -> datetime:
-    """When an update stops being worth sending."""
-    return expires or published_at + DEFAULT_EXPIRY
+def expires_at(
+    published_at: datetime,
+    expires: datetime | None,
+    *,
+    starts_at: datetime | None = None,
+    local_time: datetime | None = None,
+) -> datetime:
+    """When an update stops being worth sending: to readers who have it at `starts_at`, a time of their own day, so much
+    later. `local_time` instead is a time by every reader's clock: then for the last of them on earth.
+    """
+    end = expires or published_at + DEFAULT_EXPIRY
+    starts_at = starts_at or (None if local_time is None else local_time.replace(tzinfo=LAST_ZONE))
+    return end if starts_at is None else end + max(timedelta(), starts_at - published_at)

@@ -45,6 +45,12 @@ def check(draft: Draft) -> Draft:
             raise Invalid(
                 "expires_at is in the past.", remedy="Leave it out, or name a later time.", field="expires_at"
             )
+    if draft.kind is Kind.WITHDRAWAL:
+        raise Invalid(
+            "A withdrawal is not published.",
+            remedy="Withdraw the update: `dispatcher update withdraw SLUG SEQ --reason TEXT`.",
+            field="kind",
+        )
     if (draft.kind is Kind.CORRECTION) != (draft.corrects_seq is not None):
         raise Invalid(
             "A correction names the update that it corrects, and only a correction does.",
@@ -149,6 +155,7 @@ async def _insert(
         raise StoryClosed(f"The story {slug!r} is closed and takes no more updates.", field="story")
     if not is_approved:
         await approval.check(tx, story.id, draft)
+    wrong = await _corrected(tx, story.id, draft.corrects_seq)
     row = await tx.one(
         "insert_update",
         story_id=story.id,
@@ -157,19 +164,28 @@ async def _insert(
         headline=draft.headline,
         summary=draft.summary,
         body=draft.body,
-        corrects=await _corrected(tx, story.id, draft.corrects_seq),
+        corrects=None if wrong is None else wrong["id"],
         expires_at=draft.expires_at,
         key=key,
         content_hash=hashed,
         by=by,
-        local_time=draft.local_time,
+        # Whoever was to have it at a time of their own day has the right text then.
+        local_time=draft.local_time if wrong is None else wrong["local_time"],
     )
     assert row is not None  # noqa: S101  # INSERT … RETURNING of one row
     urgency = urgency_of(draft.kind, draft.importance)
     blast_ids = [
-        await tx.value("insert_blast", update_id=row["id"], channel=channel, urgency=int(urgency), of_blast=of_blast)
+        await tx.value(
+            "insert_blast",
+            update_id=row["id"],
+            channel=channel,
+            urgency=int(urgency),
+            of_blast=of_blast,
+            is_drill=False,
+        )
         for channel, of_blast in await _channels(tx, story, row, draft)
     ]
+    await tx.execute("stop_drills")
     if draft.kind is Kind.FINAL:
         await stories.end(tx, story, draft.successor, by=by)
     update = stories.update_from({**row, "corrects_seq": draft.corrects_seq})
@@ -200,13 +216,19 @@ async def _superseded(tx: db.Connection, update_id: int) -> tuple[int, ...]:
     return tuple(each["id"] for each in await tx.all("blasts_superseded_by", update_id=update_id))
 
 
-async def _corrected(tx: db.Connection, story_id: int, seq: int | None) -> int | None:
+async def _corrected(tx: db.Connection, story_id: int, seq: int | None) -> db.Row | None:
     if seq is None:
         return None
-    row = await tx.one("find_update", story_id=story_id, seq=seq)
+    row = await tx.one("find_update", story_id=story_id, seq=seq) if 0 < seq < 2**31 else None
     if row is None:
         raise Invalid(f"There is no update {seq} to correct in this story.", field="corrects")
-    return int(row["id"])
+    if row["kind"] == Kind.WITHDRAWAL:
+        raise Invalid(
+            f"Update {seq} takes update {row['corrects_seq']} back: it says nothing that could be corrected.",
+            remedy=f"Correct update {row['corrects_seq']}.",
+            field="corrects",
+        )
+    return row
 
 
 def content_hash(slug: str, draft: Draft) -> bytes:

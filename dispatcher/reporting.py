@@ -54,6 +54,7 @@ def _head(row: db.Row) -> dict[str, Any]:
         "candidates": row["candidates"],
         "steered_by": row["steered_by"],
         "steered_at": row["steered_at"],
+        "is_drill": row["is_drill"],
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from dispatcher import db
+from dispatcher.channels.dryrun import DrillBacklog, DryRun
 from dispatcher.channels.email.channel import EmailChannel
 from dispatcher.channels.feed import Backlog
 from dispatcher.channels.webpush import PushBacklog
@@ -47,10 +48,12 @@ LOADING = 1.0
 #: How often a batch is offered back, a second apart, before its lease is left to lapse.
 RELEASE_TRIES = 5
 STOPS = "the worker stops"
+#: What `claim_batch` calls the channel of all drills.
+DRILL = "drill"
 #: What a batch needs of the database, with values that touch nothing: run once when a connection is made.
 WARM: Mapping[str, Mapping[str, Any]] = {
-    "cut_next": {"urgency": -1, "batch_size": 1},
-    "cut_correction": {"urgency": -1, "batch_size": 1},
+    "cut_next": {"urgency": -1, "batch_size": 1, "drills": False},
+    "cut_correction": {"urgency": -1, "batch_size": 1, "drills": False},
     "claim_batch": {
         "urgency": -1,
         "channels": ["email"],
@@ -86,9 +89,9 @@ WARM: Mapping[str, Mapping[str, Any]] = {
 class Outbox:
     """One channel of a worker process, and what waits there for a lane."""
 
-    name: ChannelName
-    backlog: Backlog | PushBacklog
-    channel: EmailChannel | WebPushChannel
+    name: str
+    backlog: Backlog | PushBacklog | DrillBacklog
+    channel: EmailChannel | WebPushChannel | DryRun
 
     def limit(self, urgency: int) -> int:
         """The least urgency that may still be claimed: if enough waits already, only what overtakes all of it."""
@@ -122,6 +125,7 @@ class Sender:
         )
         self._outbound = Outbound(trusted=[each for each in settings.push_services if "://" in each])
         pushes = PushBacklog(self._poke.set, LOW_WATER)
+        drills = DrillBacklog(self._poke.set, LOW_WATER)
         vapid = Vapid(database, settings.secret_key, f"mailto:{settings.mail_from.addr_spec}")
         push = WebPushChannel(
             pushes,
@@ -132,8 +136,9 @@ class Sender:
             on_change=self._poke.set,
         )
         self._outboxes = {
-            ChannelName.EMAIL: Outbox(ChannelName.EMAIL, backlog, self._channel),
-            ChannelName.WEBPUSH: Outbox(ChannelName.WEBPUSH, pushes, push),
+            str(ChannelName.EMAIL): Outbox(str(ChannelName.EMAIL), backlog, self._channel),
+            str(ChannelName.WEBPUSH): Outbox(str(ChannelName.WEBPUSH), pushes, push),
+            DRILL: Outbox(DRILL, drills, DryRun(drills)),
         }
         self._notices = Notices(
             settings, database, self._letters, backlog, worker=self._mailing_worker, offered=self._channel.wake
@@ -222,6 +227,8 @@ class Sender:
         """Claim and start one batch if there is room. False if there is nothing to do until the next poke."""
         worker = self._pulse.worker
         ready = [outbox for outbox in self._outboxes.values() if not outbox.channel.holding]
+        if any(not batch.is_drill for batch in self._batches.values()):
+            ready = [outbox for outbox in ready if outbox.name != DRILL]  # nothing is rehearsed beside the real thing
         if worker is None or not ready or self._ledger.trouble:
             return False
         if any(batch.is_suspect for batch in self._batches.values()):
@@ -233,7 +240,7 @@ class Sender:
             row = await connection.one(
                 "claim_batch",
                 urgency=self._urgency,
-                channels=[str(outbox.name) for outbox in ready],
+                channels=[outbox.name for outbox in ready],
                 limits=[outbox.limit(self._urgency) for outbox in ready],
                 worker=worker,
                 lease=LEASE,
@@ -262,7 +269,7 @@ class Sender:
     async def _run(self, batch: Batch) -> None:
         try:
             content = await self._letters.content(batch.blast_id)
-            outbox = self._outboxes[batch.channel]
+            outbox = self._outboxes[DRILL if batch.is_drill else str(batch.channel)]
             outbox.add(batch.urgency, await self._loader.load(batch, content))
             if self._stopping:
                 outbox.backlog.drop(STOPS)
@@ -293,9 +300,10 @@ class Sender:
         async with self._database.connection() as connection:
             # No transaction: a host that is cut off in the middle must not leave locks behind, and of two last batches
             # that end together each must see the other's end.
-            await connection.execute(
-                received_statement(batch), story_id=content.story_id, ids=batch.received, seq=content.update.seq
-            )
+            if not batch.is_drill:
+                await connection.execute(
+                    received_statement(batch), story_id=content.story_id, ids=batch.received, seq=content.update.seq
+                )
             await connection.execute("finish_batch", batch_id=batch.id, token=batch.token)
             if await connection.execute("finish_blast", blast_id=batch.blast_id):
                 log.info("blast done", blast=batch.blast_id)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import structlog
 
-from dispatcher import db, letters, policy
+from dispatcher import audit, db, letters, policy
 from dispatcher.errors import Conflict, Invalid, NotFound
 from dispatcher.model import BlastState, DeliveryState, Retried, Steered
 from dispatcher.nudges import Bell, Task
@@ -108,6 +108,7 @@ async def retry(
         state = BlastState(row["state"])
         if found["count"] and not dry_run:
             state = await _reopen(tx, row, by=by)
+            await _note(tx, row, "retried", by=by, count=found["count"])
     if found["count"] and not dry_run:
         log.info("readers are tried again", blast=blast_id, by=by, count=found["count"])
         await bell.ring(Task.TICK, urgency=row["urgency"])
@@ -127,6 +128,7 @@ async def _steer(tx: db.Connection, row: db.Row, state: BlastState, *, by: str) 
     changed = row["state"] != state
     if changed:
         await tx.execute("steer_blast", blast_id=row["id"], state=str(state), by=by)
+        await _note(tx, row, "resumed" if state in (BlastState.CUTTING, BlastState.SENDING) else str(state), by=by)
         log.info("blast steered", blast=row["id"], before=row["state"], state=str(state), by=by)
     return Steered(blast_id=row["id"], state=state, changed=changed)
 
@@ -137,6 +139,11 @@ async def _reopen(tx: db.Connection, row: db.Row, *, by: str) -> BlastState:
     await tx.execute("forget_tallies", blast_id=row["id"])
     await letters.forget_failures(tx, row["id"])
     return state
+
+
+async def _note(tx: db.Connection, row: db.Row, action: str, *, by: str, **detail: int) -> None:
+    about = {"story": row["slug"], "update": row["seq"], "channel": row["channel"], **detail}
+    await audit.note(tx, actor=by, action=action, subject=f"blast:{row['id']}", detail=about)
 
 
 def _refuse_ended(row: db.Row, what: str) -> None:
@@ -173,7 +180,7 @@ def _refuse_retry(row: db.Row) -> None:
             remedy="Publish a new update to reach the readers.",
             field="blast",
         )
-    if policy.expires_at(row["published_at"], row["expires_at"]) <= row["now"]:
+    if policy.expires_at(row["published_at"], row["expires_at"], local_time=row["local_time"]) <= row["now"]:
         raise Conflict(
             f"The update of blast {row['id']} has expired: it would reach nobody.",
             remedy="Publish a new update; --expires-in (expires_at) says how long it is worth sending.",

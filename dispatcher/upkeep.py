@@ -53,6 +53,7 @@ async def tick(database: db.Database) -> Work:
                 "freed": await tx.execute("take_back", **{"class": ALIVE}),
                 "notices": await tx.execute("take_back_notices", **{"class": ALIVE}),
                 "given_up": await tx.execute("bury_notices", most=MOST_DEATHS, reason=GIVEN_UP),
+                "drills": await tx.execute("stop_drills"),
                 "cancelled": await tx.execute("end_cancelled"),
                 "split": await tx.execute("split_crashing", most=MOST_CRASHES),
                 "buried": await tx.execute("bury_poison", most=MOST_CRASHES, reason=POISON),

@@ -311,8 +311,10 @@ class TestRounds:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-        mine = [entry["event"] for entry in logs if entry["event"].startswith("monitor")]
-        assert mine == ["monitor cannot look round", "monitor looks round again"]
+        mine = [(entry["event"], entry.get("error")) for entry in logs if entry["event"].startswith("monitor")]
+        assert len(set(mine)) == len(mine)  # one step of the schema may fail otherwise than another
+        assert [event for event, _ in mine].count("monitor looks round again") == 1
+        assert mine[-1][0] == "monitor looks round again"
 
 
 class TestTallies:

@@ -66,10 +66,14 @@ WHERE address_hash = ANY (%(hashes)s::bytea[]) AND created_at > clock_timestamp(
 GROUP BY address_hash, kind;
 
 -- name: asked_stories
--- Of these stories, those that still take followers, each with its newest update unless that has expired.
+-- Of these stories, those that still take followers, each with its newest update unless that has expired. What was taken back
+-- is told to nobody any more.
 SELECT s.id, u.id AS update_id
 FROM stories s LEFT JOIN LATERAL (
-    SELECT u.id, u.expires_at FROM updates u WHERE u.story_id = s.id ORDER BY u.seq DESC LIMIT 1
+    SELECT u.id, u.expires_at FROM updates u
+    WHERE u.story_id = s.id AND u.seq > 0 AND u.kind <> 'withdrawal'
+      AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.kind = 'withdrawal')
+    ORDER BY u.seq DESC LIMIT 1
 ) u ON u.expires_at IS NULL OR u.expires_at > clock_timestamp()
 WHERE s.id = ANY (%(stories)s::bigint[]) AND s.state = 'developing';
 

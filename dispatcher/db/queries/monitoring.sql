@@ -47,13 +47,16 @@ WHERE EXISTS (
 GROUP BY relay ORDER BY relay;
 
 -- name: blasts_in_order
--- The blasts that are going out, and those that ended or were stopped within so many seconds, in the order in which they
--- are claimed. `owed`: for how long readers have been owed what nobody has given them; null if they wait for the time
--- of their next try, or the update is expired, or the blast is over. A batch that was given back is owed all the while.
+-- The blasts that are going out, but for drills, and those that ended or were stopped within so many seconds, in the order
+-- in which they are claimed. `owed`: for how long readers have been owed what nobody has given them; null if they wait for the time
+-- of their next try or of their own day, or the update is expired, or the blast is over. A batch that was given back is
+-- owed all the while.
 SELECT b.id, b.urgency, b.candidates, u.seq, u.published_at, s.slug,
        extract(epoch FROM clock_timestamp() - u.published_at)::float8 AS age,
        CASE WHEN b.state IN ('cutting', 'sending') AND owed.since IS NOT NULL
-                 AND coalesce(u.expires_at, u.published_at + %(expiry)s) > clock_timestamp()
+                 AND greatest(u.published_at, u.local_time AT TIME ZONE 'Etc/GMT+12')
+                     + coalesce(u.expires_at - u.published_at, %(expiry)s) > clock_timestamp()
+                 AND owed.since <= clock_timestamp()
             THEN extract(epoch FROM clock_timestamp() - greatest(owed.since, b.steered_at))::float8 END AS owed
 FROM blasts b JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
 LEFT JOIN LATERAL (
@@ -63,12 +66,13 @@ LEFT JOIN LATERAL (
                 SELECT FROM subscriptions f
                 WHERE f.story_id = u.story_id AND f.confirmed_at <= u.published_at AND f.ended_at IS NULL))
         WHEN 'sending' THEN (
-            SELECT CASE WHEN w.retry THEN w.created_at ELSE u.published_at END FROM batches w
+            SELECT CASE WHEN w.retry THEN w.created_at ELSE coalesce(w.starts_at, u.published_at) END FROM batches w
             WHERE w.urgency = b.urgency AND w.blast_id = b.id AND w.state IN ('waiting', 'leased')
             ORDER BY w.id LIMIT 1)
     END AS since) AS owed ON true
-WHERE b.state IN ('cutting', 'sending')
-   OR greatest(b.done_at, b.steered_at) > clock_timestamp() - make_interval(secs => %(lately)s)
+WHERE NOT b.is_drill
+  AND (b.state IN ('cutting', 'sending')
+       OR greatest(b.done_at, b.steered_at) > clock_timestamp() - make_interval(secs => %(lately)s))
 ORDER BY b.urgency, b.id LIMIT %(most)s;
 
 -- name: accepted_lately
@@ -100,8 +104,9 @@ FROM (SELECT blast_id, sum(cardinality(subscriber_ids))::bigint AS readers,
              (array_agg(reason ORDER BY id DESC))[1] AS reason
       FROM batches WHERE state = 'dead' GROUP BY blast_id) AS dead
 JOIN blasts b ON b.id = dead.blast_id JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
-WHERE coalesce(b.done_at, b.steered_at, u.published_at) > clock_timestamp() - interval '1 day'
-   OR b.state IN ('cutting', 'sending', 'paused');
+WHERE NOT b.is_drill
+  AND (coalesce(b.done_at, b.steered_at, u.published_at) > clock_timestamp() - interval '1 day'
+       OR b.state IN ('cutting', 'sending', 'paused'));
 
 -- name: seconds_overdue
 -- How long the first retry that is due has waited to become a batch; null or less than zero if none is due.
@@ -132,11 +137,11 @@ UPDATE incidents SET text = %(text)s WHERE id = %(id)s;
 UPDATE incidents SET closed_at = clock_timestamp() WHERE id = %(id)s AND closed_at IS NULL;
 
 -- name: blasts_to_count
--- Blasts that are over and were not counted yet, the oldest first. What is on its way when a blast is cancelled may still
+-- Blasts that are over and were not counted yet, the oldest first; drills count for nothing. What is on its way when a blast is cancelled may still
 -- be answered for two minutes; who was in doubt when a blast was done, for ten: those blasts are counted a second time.
 SELECT b.id, u.published_at
 FROM blasts b JOIN updates u ON u.id = b.update_id
-WHERE (NOT EXISTS (SELECT FROM tallies t WHERE t.blast_id = b.id)
+WHERE NOT b.is_drill AND ((NOT EXISTS (SELECT FROM tallies t WHERE t.blast_id = b.id)
        AND (b.state = 'done'
             OR (b.state = 'cancelled' AND coalesce(b.steered_at, b.created_at) < clock_timestamp() - interval '2 minutes')))
    OR (b.state IN ('done', 'cancelled')
@@ -144,7 +149,7 @@ WHERE (NOT EXISTS (SELECT FROM tallies t WHERE t.blast_id = b.id)
                                                  AND clock_timestamp() - interval '15 minutes'
        AND EXISTS (
            SELECT FROM tallies t WHERE t.blast_id = b.id AND t.state = 'in_doubt' AND t.count > 0
-           AND t.counted_at < coalesce(b.done_at, b.steered_at) + interval '15 minutes'))
+           AND t.counted_at < coalesce(b.done_at, b.steered_at) + interval '15 minutes')))
 ORDER BY b.id LIMIT %(most)s;
 
 -- name: hold_ended
@@ -188,45 +193,46 @@ GROUP BY 1, 2, 3;
 -- Blasts whose ledger still moves, or was not counted yet.
 SELECT b.id, b.channel::text AS channel, u.published_at
 FROM blasts b JOIN updates u ON u.id = b.update_id
-WHERE NOT EXISTS (SELECT FROM tallies t WHERE t.blast_id = b.id);
+WHERE NOT b.is_drill AND NOT EXISTS (SELECT FROM tallies t WHERE t.blast_id = b.id);
 
 -- name: incidents_by_kind
 -- How many incidents of each kind are open.
 SELECT kind, count(*) AS count FROM incidents WHERE closed_at IS NULL GROUP BY kind;
 
 -- name: work_by_urgency
--- The readers in batches of blasts that are going out, and for how many seconds the oldest work has waited, by urgency.
+-- The readers in batches of blasts that are going out, and for how many seconds the oldest work has waited, by urgency;
+-- without drills, and without who waits for a time of their own day.
 SELECT urgency, sum(readers)::bigint AS readers, max(seconds) AS seconds
 FROM (SELECT b.urgency, sum(cardinality(w.subscriber_ids)) AS readers,
-             extract(epoch FROM clock_timestamp() - min(w.created_at))::float8 AS seconds
+             extract(epoch FROM clock_timestamp() - min(greatest(w.created_at, w.starts_at)))::float8 AS seconds
       FROM blasts b JOIN batches w ON w.urgency = b.urgency AND w.blast_id = b.id AND w.state IN ('waiting', 'leased')
-      WHERE b.state = 'sending' GROUP BY b.urgency
+      WHERE b.state = 'sending' AND NOT b.is_drill AND coalesce(w.starts_at, '-infinity') <= clock_timestamp() GROUP BY b.urgency
       UNION ALL
       SELECT urgency, 0, extract(epoch FROM clock_timestamp() - min(created_at))::float8
-      FROM blasts WHERE state = 'cutting' GROUP BY urgency) AS waiting
+      FROM blasts WHERE state = 'cutting' AND NOT is_drill GROUP BY urgency) AS waiting
 GROUP BY urgency;
 
 -- name: work
--- Open blasts, batches by what becomes of them, how old the oldest is, and the retries that are due: at most `most` of
+-- Open blasts but for drills, batches by what becomes of them, how old the oldest is, and the retries that are due: at most `most` of
 -- those are counted.
 SELECT
     (SELECT count(*) FROM stories WHERE state = 'developing') AS stories_developing,
-    (SELECT count(*) FROM blasts WHERE state IN ('cutting', 'sending', 'paused')) AS blasts_open,
+    (SELECT count(*) FROM blasts WHERE state IN ('cutting', 'sending', 'paused') AND NOT is_drill) AS blasts_open,
     (SELECT count(*) FROM batches w JOIN blasts b ON b.id = w.blast_id
-     WHERE w.state = 'waiting' AND b.state = 'sending') AS batches_waiting,
+     WHERE w.state = 'waiting' AND b.state = 'sending' AND NOT b.is_drill) AS batches_waiting,
     (SELECT count(*) FROM batches WHERE state = 'leased') AS batches_leased,
     (SELECT count(*) FROM batches WHERE state = 'dead') AS batches_dead,
     (SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0) FROM blasts
-     WHERE state IN ('cutting', 'sending'))::float8 AS oldest_blast_seconds,
+     WHERE state IN ('cutting', 'sending') AND NOT is_drill)::float8 AS oldest_blast_seconds,
     (SELECT coalesce(extract(epoch FROM clock_timestamp() - min(greatest(w.created_at, w.not_before))), 0)
      FROM batches w JOIN blasts b ON b.id = w.blast_id
-     WHERE w.state = 'waiting' AND w.not_before <= clock_timestamp() AND b.state = 'sending')::float8
+     WHERE w.state = 'waiting' AND w.not_before <= clock_timestamp() AND b.state = 'sending' AND NOT b.is_drill)::float8
         AS oldest_batch_seconds,
     (SELECT count(*) FROM (SELECT FROM deliveries WHERE next_at <= clock_timestamp() LIMIT %(most)s) AS due)
         AS deliveries_due,
     (SELECT count(*) FROM asks) + (SELECT count(*) FROM notices WHERE next_at IS NOT NULL) AS notices_waiting,
     (SELECT coalesce(jsonb_object_agg(state, n), '{}') FROM (
-        SELECT state, count(*) AS n FROM blasts WHERE created_at > clock_timestamp() - interval '1 day'
+        SELECT state, count(*) AS n FROM blasts WHERE created_at > clock_timestamp() - interval '1 day' AND NOT is_drill
         GROUP BY state) AS states) AS blasts_by_state;
 
 -- name: readership

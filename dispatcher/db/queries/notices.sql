@@ -25,6 +25,7 @@ SELECT n.id, n.kind, n.email, n.address_hash, n.subscriber_id, n.confirmation_id
            WHEN 'link' THEN r.id IS NULL
            WHEN 'catch_up' THEN f.subscriber_id IS NULL OR f.ended_at IS NOT NULL OR f.last_seq >= u.seq
                OR coalesce(r.paused_until > clock_timestamp(), false)
+               OR EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq > 0)
            WHEN 'invitation' THEN NOT EXISTS (
                SELECT FROM invitations i WHERE i.token_hash = decode(n.detail ->> 'token_hash', 'hex')
                AND i.used_at IS NULL AND i.expires_at > clock_timestamp())

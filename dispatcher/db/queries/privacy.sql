@@ -103,7 +103,8 @@ WHERE n.address_hash = %(address_hash)s AND n.created_at > clock_timestamp() - i
 ORDER BY n.id;
 
 -- name: export_deliveries
--- What became of the updates of the last 90 days for a reader and their browsers, found as in `erase_replies`.
+-- What became of the updates of the last 90 days for a reader and their browsers, found as in `erase_replies`. Drills reach
+-- nobody, so they tell nobody anything.
 SELECT s.slug AS story, u.seq, u.headline, b.channel::text AS channel, v.name AS device, d.state::text AS state,
        d.attempts, d.recorded_at, d.reply
 FROM subscriptions f JOIN stories s ON s.id = f.story_id JOIN updates u ON u.story_id = f.story_id
@@ -111,7 +112,7 @@ JOIN blasts b ON b.update_id = u.id
 CROSS JOIN LATERAL (SELECT %(subscriber_id)s::bigint AS id, NULL::text AS name
                     UNION ALL SELECT id, name FROM devices WHERE subscriber_id = %(subscriber_id)s) v
 JOIN deliveries d ON d.blast_id = b.id AND d.subscriber_id = v.id
-WHERE f.subscriber_id = %(subscriber_id)s AND u.published_at > clock_timestamp() - interval '90 days'
+WHERE f.subscriber_id = %(subscriber_id)s AND u.published_at > clock_timestamp() - interval '90 days' AND NOT b.is_drill
 ORDER BY b.id, d.subscriber_id;
 
 -- name: export_subscribers

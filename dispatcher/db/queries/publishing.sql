@@ -8,15 +8,23 @@ WHERE u.idempotency_key = %(key)s;
 -- The next update of a story whose row is locked by this transaction.
 INSERT INTO updates (story_id, seq, kind, importance, headline, summary, body, corrects, expires_at,
                      idempotency_key, content_hash, published_by, local_time)
-SELECT %(story_id)s, coalesce(max(seq), 0) + 1, %(kind)s, %(importance)s, %(headline)s, %(summary)s, %(body)s,
+SELECT %(story_id)s, greatest(max(seq), 0) + 1, %(kind)s, %(importance)s, %(headline)s, %(summary)s, %(body)s,
        %(corrects)s, %(expires_at)s, %(key)s, %(content_hash)s, %(by)s, %(local_time)s::timestamp
+FROM updates WHERE story_id = %(story_id)s
+RETURNING *, NULL::integer AS corrects_seq;
+
+-- name: insert_drill
+-- The next drill of a story whose row is locked by this transaction: drills are numbered below zero.
+INSERT INTO updates (story_id, seq, kind, importance, headline, summary, body, corrects, content_hash, published_by)
+SELECT %(story_id)s, least(min(seq), 0) - 1, %(kind)s, %(importance)s, %(headline)s, %(summary)s, %(body)s,
+       %(corrects)s, %(content_hash)s, %(by)s
 FROM updates WHERE story_id = %(story_id)s
 RETURNING *, NULL::integer AS corrects_seq;
 
 -- name: insert_blast
 -- One blast of an update on one channel; `of_blast`: it goes to that blast's readers and to nobody else.
-INSERT INTO blasts (update_id, channel, urgency, of_blast)
-VALUES (%(update_id)s, %(channel)s, %(urgency)s, %(of_blast)s::bigint) RETURNING id;
+INSERT INTO blasts (update_id, channel, urgency, of_blast, is_drill)
+VALUES (%(update_id)s, %(channel)s, %(urgency)s, %(of_blast)s::bigint, %(is_drill)s) RETURNING id;
 
 -- name: blasts_of_update
 -- The blasts of an update, oldest first.

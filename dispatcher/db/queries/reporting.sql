@@ -4,19 +4,21 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
 -- name: blast_head
 -- A blast with its update and story, and the reason why it stands still, if it does.
-SELECT b.id, b.channel, b.state, b.candidates, b.steered_by, b.steered_at, u.seq, u.headline, u.published_at, s.slug,
+SELECT b.id, b.channel, b.state, b.candidates, b.steered_by, b.steered_at, b.is_drill, u.seq, u.headline, u.published_at,
+       s.slug,
        coalesce((SELECT reason FROM batches
                  WHERE blast_id = b.id AND state = 'waiting' AND reason IS NOT NULL AND NOT retry
                  ORDER BY id LIMIT 1),
                 -- No worker claims anything while every relay is away, so its batches bear no reason.
-                CASE WHEN b.state = 'sending' AND b.channel = 'email' AND EXISTS (SELECT FROM batches WHERE blast_id = b.id AND state = 'waiting')
+                CASE WHEN b.state = 'sending' AND b.channel = 'email' AND NOT b.is_drill AND EXISTS (SELECT FROM batches WHERE blast_id = b.id AND state = 'waiting')
                      THEN (SELECT min(reason) FROM relay_reports HAVING bool_and(circuit = 'open')) END) AS holding
 FROM blasts b JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
 WHERE b.id = %(blast_id)s;
 
 -- name: list_blasts
 -- The open blasts, then the others, the newest first, at most `limit`.
-SELECT b.id, b.channel, b.state, b.candidates, b.steered_by, b.steered_at, u.seq, u.headline, u.published_at, s.slug
+SELECT b.id, b.channel, b.state, b.candidates, b.steered_by, b.steered_at, b.is_drill, u.seq, u.headline, u.published_at,
+       s.slug
 FROM ((SELECT *, true AS open FROM blasts WHERE state IN ('cutting', 'sending', 'paused')
        ORDER BY id DESC LIMIT %(limit)s)
       UNION ALL

@@ -1,36 +1,48 @@
 -- name: cut_next
 -- Freeze the audience of the most urgent blast that has none yet: its batches and their counts, all in one statement.
--- Who follows the story at the moment of publishing is in; who confirmed later is not.
+-- Who follows the story at the moment of publishing is in; who confirmed later is not. An update for a time of the
+-- reader's own day has batches for each zone, which wait for that time there; where it is past, they do not wait.
 WITH blast AS (
-    SELECT b.id, b.urgency, b.channel, u.story_id, u.importance, u.kind, u.published_at
+    SELECT b.id, b.urgency, b.channel, u.story_id, u.published_at, u.local_time,
+           u.importance = 'routine' AND u.kind = 'update' AS is_minor
     FROM blasts b JOIN updates u ON u.id = b.update_id
-    WHERE b.state = 'cutting' AND b.of_blast IS NULL AND b.urgency <= %(urgency)s
+    WHERE b.state = 'cutting' AND b.of_blast IS NULL AND b.urgency <= %(urgency)s AND b.is_drill = %(drills)s
     ORDER BY b.urgency, b.id LIMIT 1
     FOR UPDATE OF b SKIP LOCKED
+), zones AS (
+    SELECT z.name, blast.local_time AT TIME ZONE z.name AS at
+    FROM blast, pg_timezone_names z WHERE blast.local_time IS NOT NULL
 ), audience AS (
     -- One sorted array that is sliced: half the time of numbering a million rows and grouping them.
-    -- A push goes to devices: a reader may have several, or none.
-    SELECT array_agg(id) AS ids FROM (
-        SELECT f.subscriber_id AS id
-        FROM blast JOIN subscriptions f USING (story_id)
-        WHERE blast.channel = 'email' AND f.confirmed_at <= blast.published_at AND f.ended_at IS NULL
-          AND 'email' = ANY (f.channels)
-          AND (f.cadence = 'every'
-               OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
+    SELECT NULL::timestamptz AS starts_at, array_agg(id) AS ids FROM (
+        SELECT a.subscriber_id AS id
+        FROM blast, mail_audience(blast.story_id, blast.published_at, blast.is_minor) AS a
+        WHERE blast.channel = 'email' AND blast.local_time IS NULL
         UNION ALL
-        SELECT d.id
-        FROM blast JOIN subscriptions f USING (story_id) JOIN devices d USING (subscriber_id)
-        WHERE blast.channel = 'webpush' AND f.confirmed_at <= blast.published_at AND f.ended_at IS NULL
-          AND cardinality(f.channels) > 0 AND f.channels <> '{email}' AND 'webpush' = ANY (f.channels)
-          AND d.created_at <= blast.published_at
-          AND (f.cadence = 'every'
-               OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
+        SELECT a.device_id
+        FROM blast, push_audience(blast.story_id, blast.published_at, blast.is_minor) AS a
+        WHERE blast.channel = 'webpush' AND blast.local_time IS NULL
         ORDER BY id) AS followers
+    UNION ALL
+    SELECT clocked.starts_at, array_agg(clocked.id ORDER BY clocked.id) FROM (
+        SELECT f.id, greatest(blast.published_at, coalesce(z.at, blast.local_time AT TIME ZONE 'UTC')) AS starts_at
+        FROM blast CROSS JOIN (
+            SELECT a.subscriber_id AS id, a.subscriber_id
+            FROM blast, mail_audience(blast.story_id, blast.published_at, blast.is_minor) AS a
+            WHERE blast.channel = 'email' AND blast.local_time IS NOT NULL
+            UNION ALL
+            SELECT a.device_id, a.subscriber_id
+            FROM blast, push_audience(blast.story_id, blast.published_at, blast.is_minor) AS a
+            WHERE blast.channel = 'webpush' AND blast.local_time IS NOT NULL) AS f
+        JOIN subscribers s ON s.id = f.subscriber_id
+        LEFT JOIN zones z ON z.name = s.timezone) AS clocked
+    GROUP BY clocked.starts_at
 ), cut AS (
-    INSERT INTO batches (blast_id, urgency, subscriber_ids)
-    SELECT blast.id, blast.urgency, audience.ids[first : first + %(batch_size)s::integer - 1]
+    INSERT INTO batches (blast_id, urgency, subscriber_ids, starts_at, not_before)
+    SELECT blast.id, blast.urgency, audience.ids[first : first + %(batch_size)s::integer - 1], audience.starts_at,
+           coalesce(audience.starts_at, '-infinity')
     FROM blast, audience, generate_series(1, cardinality(audience.ids), %(batch_size)s::integer) AS first
-    ORDER BY first
+    ORDER BY audience.starts_at, first
     RETURNING cardinality(subscriber_ids) AS size
 ), total AS (
     SELECT coalesce(sum(size), 0)::integer AS candidates, count(*)::integer AS batches FROM cut
@@ -44,14 +56,19 @@ RETURNING blasts.id, blasts.urgency, total.candidates, total.batches;
 -- name: cut_correction
 -- Freeze the audience of the most urgent correction that has none yet: exactly those who received what it corrects, or may
 -- have, and whoever it had not reached when its blast was stopped. The latter get the right text as an update like any
--- other (`plain`), unless what is corrected was a correction itself: then they hold the first wrong text. Waits until
--- everybody in the stopped blast has an outcome. Of a blast that was stopped before its audience was frozen, whoever
--- would have been in it.
+-- other (`plain`), unless what is corrected was a correction itself: then they hold the first wrong text; and at the time
+-- of their own day that they would have had it, if there was one. Waits until everybody in the stopped blast has an
+-- outcome. Of a blast that was stopped before its audience was frozen, whoever would have been in it. A withdrawal tells
+-- nobody anything who does not have what it withdraws.
 WITH blast AS (
-    SELECT b.id, b.urgency, b.channel, b.of_blast, w.id AS wrong_id, w.kind, w.importance, w.published_at, w.story_id,
+    SELECT b.id, b.urgency, b.channel, b.of_blast, w.id AS wrong_id, w.kind, w.published_at, w.story_id,
+           u.published_at AS now, u.local_time, u.kind = 'withdrawal' AS is_withdrawal,
+           w.importance = 'routine' AND w.kind = 'update' AS is_minor,
            o.superseded_by IS NOT NULL AND o.frozen_at IS NULL AS was_never_cut
-    FROM blasts b JOIN blasts o ON o.id = b.of_blast JOIN updates w ON w.id = o.update_id
-    WHERE b.state = 'cutting' AND b.urgency <= %(urgency)s AND (o.superseded_by IS NULL OR o.done_at IS NOT NULL)
+    FROM blasts b JOIN updates u ON u.id = b.update_id
+    JOIN blasts o ON o.id = b.of_blast JOIN updates w ON w.id = o.update_id
+    WHERE b.state = 'cutting' AND b.urgency <= %(urgency)s AND b.is_drill = %(drills)s
+      AND (o.superseded_by IS NULL OR o.done_at IS NOT NULL)
     ORDER BY b.urgency, b.id LIMIT 1
     FOR UPDATE OF b SKIP LOCKED
 ), told AS (
@@ -65,33 +82,40 @@ WITH blast AS (
 ), readers AS (
     SELECT told.id, told.unreached AND (blast.kind <> 'correction' OR told.id IN (SELECT id FROM plain)) AS plain
     FROM blast, told
+    WHERE NOT (told.unreached AND blast.is_withdrawal)
     UNION ALL
     SELECT DISTINCT n.subscriber_id, false
     FROM blast JOIN notices n ON n.update_id = blast.wrong_id
     WHERE blast.channel = 'email' AND n.kind = 'catch_up' AND n.state IN ('accepted', 'in_doubt')
       AND n.subscriber_id NOT IN (SELECT id FROM told)
     UNION ALL
-    SELECT f.subscriber_id, true
-    FROM blast JOIN subscriptions f USING (story_id)
-    WHERE blast.was_never_cut AND blast.channel = 'email'
-      AND f.confirmed_at <= blast.published_at AND f.ended_at IS NULL AND 'email' = ANY (f.channels)
-      AND (f.cadence = 'every'
-           OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
+    SELECT a.subscriber_id, true
+    FROM blast, mail_audience(blast.story_id, blast.published_at, blast.is_minor) AS a
+    WHERE blast.was_never_cut AND NOT blast.is_withdrawal AND blast.channel = 'email'
     UNION ALL
-    SELECT d.id, true
-    FROM blast JOIN subscriptions f USING (story_id) JOIN devices d USING (subscriber_id)
-    WHERE blast.was_never_cut AND blast.channel = 'webpush'
-      AND f.confirmed_at <= blast.published_at AND f.ended_at IS NULL AND 'webpush' = ANY (f.channels)
-      AND d.created_at <= blast.published_at
-      AND (f.cadence = 'every'
-           OR (f.cadence = 'major' AND (blast.importance <> 'routine' OR blast.kind <> 'update')))
+    SELECT a.device_id, true
+    FROM blast, push_audience(blast.story_id, blast.published_at, blast.is_minor) AS a
+    WHERE blast.was_never_cut AND NOT blast.is_withdrawal AND blast.channel = 'webpush'
+), zones AS (
+    SELECT z.name, blast.local_time AT TIME ZONE z.name AS at
+    FROM blast, pg_timezone_names z WHERE blast.local_time IS NOT NULL
+), timed AS (
+    SELECT r.id, r.plain, NULL::timestamptz AS starts_at
+    FROM blast, readers r WHERE NOT r.plain OR blast.local_time IS NULL
+    UNION ALL
+    SELECT r.id, r.plain, greatest(blast.now, coalesce(z.at, blast.local_time AT TIME ZONE 'UTC'))
+    FROM blast CROSS JOIN readers r
+    LEFT JOIN devices v ON v.id = r.id LEFT JOIN subscribers s ON s.id = coalesce(v.subscriber_id, r.id)
+    LEFT JOIN zones z ON z.name = s.timezone
+    WHERE r.plain AND blast.local_time IS NOT NULL
 ), audience AS (
-    SELECT plain, array_agg(id ORDER BY id) AS ids FROM readers GROUP BY plain
+    SELECT plain, starts_at, array_agg(id ORDER BY id) AS ids FROM timed GROUP BY plain, starts_at
 ), cut AS (
-    INSERT INTO batches (blast_id, urgency, subscriber_ids, plain)
-    SELECT blast.id, blast.urgency, audience.ids[first : first + %(batch_size)s::integer - 1], audience.plain
+    INSERT INTO batches (blast_id, urgency, subscriber_ids, plain, starts_at, not_before)
+    SELECT blast.id, blast.urgency, audience.ids[first : first + %(batch_size)s::integer - 1], audience.plain,
+           audience.starts_at, coalesce(audience.starts_at, '-infinity')
     FROM blast, audience, generate_series(1, cardinality(audience.ids), %(batch_size)s::integer) AS first
-    ORDER BY audience.plain, first
+    ORDER BY audience.plain, audience.starts_at, first
     RETURNING cardinality(subscriber_ids) AS size
 ), total AS (
     SELECT coalesce(sum(size), 0)::integer AS candidates, count(*)::integer AS batches FROM cut
@@ -104,25 +128,28 @@ RETURNING blasts.id, blasts.urgency, total.candidates, total.batches;
 
 -- name: claim_batch
 -- Claim the most urgent batch that is free: a lease on the database's clock, with a fencing token. `channels` are those
--- on which this worker can send, each with the least urgency that it still takes there. One on which workers have died
+-- on which this worker can send, each with the least urgency that it still takes there; drills, on whichever channel, are
+-- for the one that is called `drill`. One on which workers have died
 -- before is claimed only by a worker that holds nothing else, so that nobody else is blamed; while one waits, nothing
 -- less urgent is claimed, or no worker might ever hold nothing. A worker that does not hold its lock any more, and may
 -- not have noticed yet, claims nothing: it would be taken back from it at once.
 WITH open AS (
-    SELECT * FROM unnest(%(channels)s::channel[], %(limits)s::smallint[]) AS o (channel, least)
+    SELECT * FROM unnest(%(channels)s::text[], %(limits)s::smallint[]) AS o (channel, least)
 )
 UPDATE batches SET state = 'leased', attempts = attempts + 1, worker = %(worker)s,
     lease_token = nextval('lease_tokens'), lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
 WHERE id = (
     SELECT first.id FROM (
-        SELECT b.id, b.urgency FROM batches b JOIN blasts ON blasts.id = b.blast_id JOIN open USING (channel)
+        SELECT b.id, b.urgency FROM batches b JOIN blasts ON blasts.id = b.blast_id
+        JOIN open ON open.channel = CASE WHEN blasts.is_drill THEN 'drill' ELSE blasts.channel::text END
         WHERE b.state = 'waiting' AND b.urgency <= open.least AND b.urgency <= %(urgency)s
           AND b.not_before <= clock_timestamp()
           AND blasts.state = 'sending' AND (b.attempts < %(suspect)s OR %(alone)s)
         ORDER BY b.urgency, b.blast_id, b.id LIMIT 1
         FOR UPDATE OF b SKIP LOCKED) AS first
     WHERE (%(alone)s OR NOT EXISTS (
-        SELECT FROM batches b JOIN blasts ON blasts.id = b.blast_id JOIN open USING (channel)
+        SELECT FROM batches b JOIN blasts ON blasts.id = b.blast_id
+        JOIN open ON open.channel = CASE WHEN blasts.is_drill THEN 'drill' ELSE blasts.channel::text END
         WHERE b.state = 'waiting' AND b.urgency < first.urgency AND b.not_before <= clock_timestamp()
           AND blasts.state = 'sending' AND b.attempts >= %(suspect)s))
       AND EXISTS (
@@ -130,40 +157,44 @@ WHERE id = (
         WHERE locktype = 'advisory' AND objsubid = 2 AND classid = %(class)s::integer AND objid::bigint = %(worker)s
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted)
 )
-RETURNING id, blast_id, urgency, subscriber_ids, retry, plain, lease_token, attempts, created_at,
+RETURNING id, blast_id, urgency, subscriber_ids, retry, plain, starts_at, lease_token, attempts, created_at,
     clock_timestamp() AS claimed_when,
     (SELECT s.in_doubt FROM blasts JOIN updates u ON u.id = blasts.update_id JOIN stories s ON s.id = u.story_id
      WHERE blasts.id = batches.blast_id) AS in_doubt,
-    (SELECT channel FROM blasts WHERE blasts.id = batches.blast_id) AS channel;
+    (SELECT channel FROM blasts WHERE blasts.id = batches.blast_id) AS channel,
+    (SELECT is_drill FROM blasts WHERE blasts.id = batches.blast_id) AS is_drill;
 
 -- name: blast_content
--- Everything about a blast that its letters and its policy need.
-SELECT b.channel, u.id AS update_id, u.story_id, u.seq, u.kind, u.importance, u.headline, u.summary, u.body, u.published_at,
+-- Everything about a blast that its letters and its policy need. A drill shows the number that the real thing would have.
+SELECT b.channel, u.id AS update_id, u.story_id, u.kind,
+       CASE WHEN b.is_drill THEN (SELECT greatest(max(p.seq), 0) + 1 FROM updates p WHERE p.story_id = u.story_id)
+            ELSE u.seq END AS seq, u.importance, u.headline, u.summary, u.body, u.published_at,
        u.expires_at, u.corrects, c.seq AS corrects_seq, c.headline AS corrects_headline,
        c.published_at AS corrects_at, s.slug, s.headline AS story_headline, s.summary AS story_summary,
-       s.state AS story_state, s.created_at AS story_created_at
+       s.state AS story_state, s.created_at AS story_created_at, n.slug AS successor, n.headline AS successor_headline
 FROM blasts b JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
+LEFT JOIN stories n ON n.id = s.successor_id AND u.kind = 'final'
 LEFT JOIN updates c ON c.id = u.corrects
 WHERE b.id = %(blast_id)s;
 
 -- name: earlier_updates
--- The updates before a given one, newest first, without those that were corrected by then: whoever never saw the wrong
+-- The updates before a given one, newest first, without those that were corrected or withdrawn by then: whoever never saw the wrong
 -- words is not to see them in a list either.
 SELECT u.seq, u.headline, u.summary, u.published_at, u.kind, u.importance, false AS corrected
-FROM updates u WHERE u.story_id = %(story_id)s AND u.seq < %(before)s
-  AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq <= %(before)s)
+FROM updates u WHERE u.story_id = %(story_id)s AND u.seq > 0 AND u.seq < %(before)s
+  AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq BETWEEN 1 AND %(before)s)
 ORDER BY u.seq DESC LIMIT %(limit)s;
 
 -- name: count_earlier
--- How many updates there are before a given one that were not corrected by then.
+-- How many updates there are before a given one that were not corrected or withdrawn by then.
 SELECT count(*)::integer FROM updates u
-WHERE u.story_id = %(story_id)s AND u.seq < %(before)s
-  AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq <= %(before)s);
+WHERE u.story_id = %(story_id)s AND u.seq > 0 AND u.seq < %(before)s
+  AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq BETWEEN 1 AND %(before)s);
 
 -- name: running_blasts
 -- Blasts of earlier updates of a story on this channel whose batches may not have told yet whom they reached.
 SELECT b.id, u.seq FROM blasts b JOIN updates u ON u.id = b.update_id
-WHERE u.story_id = %(story_id)s AND u.seq < %(seq)s AND b.channel = %(channel)s::channel
+WHERE u.story_id = %(story_id)s AND u.seq > 0 AND u.seq < %(seq)s AND b.channel = %(channel)s::channel
   AND (b.done_at IS NULL OR b.done_at > clock_timestamp() - interval '15 minutes')
 ORDER BY u.seq DESC LIMIT %(limit)s;
 
@@ -172,9 +203,11 @@ ORDER BY u.seq DESC LIMIT %(limit)s;
 -- the ledger says nothing that is newer than the batch, so a batch of retries still owes this reader its try. `last_seq`:
 -- the newest update that the reader received, also by a blast that is running still. Each
 -- table is narrowed to the batch by itself: joined as a whole, the ledger of a large blast would be read again and again.
+-- `has_left`: of their own will; whose story ended still gets corrections of what they received.
 -- `load_devices` gives the same columns, and some more.
 SELECT ids.id, s.email, s.name, s.locale, s.timezone, f.confirmed_at,
-       (f.subscriber_id IS NULL OR f.ended_at IS NOT NULL) AS has_left,
+       (f.subscriber_id IS NULL
+        OR (f.ended_at IS NOT NULL AND f.ended_reason NOT IN ('story closed', 'story merged'))) AS has_left,
        x.reason AS suppressed_because,
        d.state::text AS state, coalesce(d.attempts, 0) AS attempts, coalesce(d.in_doubt_count, 0) AS in_doubt_count,
        coalesce(d.recorded_at < %(since)s, true) AS is_older, f.cadence::text AS cadence,
@@ -196,7 +229,8 @@ ORDER BY ids.place;
 -- The devices of a push batch in its frozen order, as `load_recipients` loads readers: the wishes are those of the reader
 -- whose device it is, and where that has an address the address does not matter here.
 SELECT ids.id, v.endpoint AS email, '' AS name, s.locale, s.timezone, f.confirmed_at,
-       (f.subscriber_id IS NULL OR f.ended_at IS NOT NULL OR NOT 'webpush' = ANY (f.channels)) AS has_left,
+       (f.subscriber_id IS NULL OR NOT 'webpush' = ANY (f.channels)
+        OR (f.ended_at IS NOT NULL AND f.ended_reason NOT IN ('story closed', 'story merged'))) AS has_left,
        NULL::text AS suppressed_because,
        d.state::text AS state, coalesce(d.attempts, 0) AS attempts, coalesce(d.in_doubt_count, 0) AS in_doubt_count,
        coalesce(d.recorded_at < %(since)s, true) AS is_older, f.cadence::text AS cadence,

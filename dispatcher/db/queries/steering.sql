@@ -1,8 +1,9 @@
 -- name: lock_blast
 -- One blast, held until the transaction ends, so that it is steered by one at a time; batches may still be added to it.
 SELECT b.id, b.state, b.candidates, b.urgency, u.story_id, u.published_at, u.expires_at, clock_timestamp() AS now,
-       EXISTS (SELECT FROM updates c WHERE c.corrects = u.id) AS is_corrected
-FROM blasts b JOIN updates u ON u.id = b.update_id
+       u.local_time, b.is_drill, b.channel::text AS channel, u.seq, s.slug,
+       EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq > 0) AS is_corrected
+FROM blasts b JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
 WHERE b.id = %(blast_id)s
 FOR NO KEY UPDATE OF b;
 
@@ -52,7 +53,8 @@ WITH chosen AS (
            ON f.story_id = %(story_id)s AND f.subscriber_id = s.id
           AND (f.ended_at IS NULL OR f.ended_reason IN ('story closed', 'story merged'))
     LEFT JOIN suppressions x ON x.address_hash = s.address_hash
-    WHERE d.blast_id = %(blast_id)s AND d.state = ANY (%(states)s::delivery_state[]) AND d.next_at IS NULL
+    WHERE d.blast_id = %(blast_id)s AND d.state = ANY (%(states)s::delivery_state[]) AND d.state <> 'accepted'
+      AND d.next_at IS NULL
       AND (%(reason)s::text IS NULL OR coalesce(nullif(d.reply, ''), d.state::text) = %(reason)s)
       AND (%(lowest)s::integer IS NULL OR d.code BETWEEN %(lowest)s AND %(highest)s)
       AND NOT (d.state = 'in_doubt' AND d.subscriber_id IN (

@@ -40,7 +40,7 @@ SELECT slug FROM stories WHERE slug = %(slug)s OR slug LIKE %(beginning)s;
 -- The updates of a story, newest first, at most `limit`, each with the seq of the update that it corrects.
 SELECT u.*, c.seq AS corrects_seq
 FROM updates u LEFT JOIN updates c ON c.id = u.corrects
-WHERE u.story_id = %(story_id)s AND u.seq < %(before)s
+WHERE u.story_id = %(story_id)s AND u.seq > 0 AND u.seq < %(before)s
 ORDER BY u.seq DESC LIMIT %(limit)s;
 
 -- name: find_update

@@ -6,10 +6,12 @@ WHERE update_id = %(update_id)s AND state IN ('cutting', 'sending', 'paused')
 RETURNING id;
 
 -- name: updates_going_out
--- The updates of a story that are still going out, but for corrections: who has the wrong text must get those.
+-- The updates of a story that are still going out, but for corrections and withdrawals: who has the wrong text must get
+-- those.
 SELECT DISTINCT u.id
 FROM updates u JOIN blasts b ON b.update_id = u.id
-WHERE u.story_id = %(story_id)s AND u.kind <> 'correction' AND u.seq < %(seq)s AND b.state IN ('cutting', 'sending', 'paused');
+WHERE u.story_id = %(story_id)s AND u.kind NOT IN ('correction', 'withdrawal') AND u.seq BETWEEN 1 AND %(seq)s - 1
+  AND b.state IN ('cutting', 'sending', 'paused');
 
 -- name: blasts_to_correct
 -- The blasts of an update, whose readers a correction goes to, oldest first. A correction that was stopped before its own
@@ -59,3 +61,15 @@ WHERE superseded_by IS NOT NULL AND done_at IS NULL
 -- name: superseded_open
 -- How many superseded blasts are not settled yet.
 SELECT count(*) FROM blasts WHERE superseded_by IS NOT NULL AND done_at IS NULL;
+
+-- name: stop_drills
+-- Nobody rehearses any more what has happened: drills end as soon as their story has an update that is newer. One whose
+-- audience is being frozen at this moment is left to the reconciler, so that nobody who publishes waits for it.
+UPDATE blasts SET state = 'cancelled', steered_at = clock_timestamp(), steered_by = (
+    SELECT n.published_by FROM updates d JOIN updates n USING (story_id)
+    WHERE d.id = blasts.update_id AND n.seq > 0 ORDER BY n.seq DESC LIMIT 1)
+WHERE id IN (
+    SELECT b.id FROM blasts b JOIN updates d ON d.id = b.update_id
+    WHERE b.is_drill AND b.state IN ('cutting', 'sending', 'paused') AND EXISTS (
+        SELECT FROM updates n WHERE n.story_id = d.story_id AND n.seq > 0 AND n.published_at > d.published_at)
+    FOR UPDATE OF b SKIP LOCKED);

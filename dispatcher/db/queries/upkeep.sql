@@ -19,10 +19,10 @@ WHERE state = 'leased' AND (lease_until < clock_timestamp() OR NOT EXISTS (
 WITH crashing AS (
     DELETE FROM batches
     WHERE state = 'waiting' AND attempts >= %(most)s AND cardinality(subscriber_ids) > 1
-    RETURNING blast_id, urgency, subscriber_ids, retry, created_at, cardinality(subscriber_ids) / 2 AS middle
+    RETURNING blast_id, urgency, subscriber_ids, retry, created_at, plain, starts_at, cardinality(subscriber_ids) / 2 AS middle
 )
-INSERT INTO batches (blast_id, urgency, subscriber_ids, retry, created_at, attempts, reason)
-SELECT blast_id, urgency, half, retry, created_at, %(most)s - 1, 'split after its workers died'
+INSERT INTO batches (blast_id, urgency, subscriber_ids, retry, created_at, plain, starts_at, attempts, reason)
+SELECT blast_id, urgency, half, retry, created_at, plain, starts_at, %(most)s - 1, 'split after its workers died'
 FROM crashing, LATERAL (VALUES (subscriber_ids[:middle]), (subscriber_ids[middle + 1:])) AS halves (half);
 
 -- name: bury_poison
@@ -40,24 +40,29 @@ WHERE d.state IN ('deferred', 'in_doubt');
 
 -- name: queue_due
 -- Turn readers whose time has come into new batches; those in doubt go last. A batch is newer than what the ledger says
--- of its readers, even if the clock was set back.
+-- of its readers, even if the clock was set back. Readers stay what they were in the batch that was cut for them: who is
+-- to get a correction as an update like any other, or at a time of their own day, also is when they are tried again.
 WITH due AS (
     UPDATE deliveries SET next_at = NULL
     WHERE (blast_id, subscriber_id) IN (
         SELECT blast_id, subscriber_id FROM deliveries WHERE next_at <= clock_timestamp()
         ORDER BY next_at LIMIT %(most)s FOR UPDATE SKIP LOCKED)
     RETURNING blast_id, subscriber_id, recorded_at, state = 'in_doubt' AS doubtful
+), special AS (
+    SELECT p.blast_id, unnest(p.subscriber_ids) AS subscriber_id, p.plain, p.starts_at
+    FROM batches p
+    WHERE p.blast_id IN (SELECT blast_id FROM due) AND NOT p.retry AND (p.plain OR p.starts_at IS NOT NULL)
 ), sliced AS (
-    SELECT blast_id, subscriber_id, recorded_at, doubtful,
-           (row_number() OVER (PARTITION BY blast_id ORDER BY doubtful, subscriber_id) - 1)
-               / %(batch_size)s::integer AS slice
-    FROM due
+    SELECT blast_id, subscriber_id, recorded_at, doubtful, coalesce(special.plain, false) AS plain, special.starts_at,
+           (row_number() OVER (PARTITION BY blast_id, coalesce(special.plain, false), special.starts_at
+                               ORDER BY doubtful, subscriber_id) - 1) / %(batch_size)s::integer AS slice
+    FROM due LEFT JOIN special USING (blast_id, subscriber_id)
 )
-INSERT INTO batches (blast_id, urgency, subscriber_ids, retry, created_at)
-SELECT s.blast_id, b.urgency, array_agg(s.subscriber_id ORDER BY s.doubtful, s.subscriber_id), true,
+INSERT INTO batches (blast_id, urgency, subscriber_ids, retry, plain, starts_at, created_at)
+SELECT s.blast_id, b.urgency, array_agg(s.subscriber_id ORDER BY s.doubtful, s.subscriber_id), true, s.plain, s.starts_at,
        greatest(clock_timestamp(), max(s.recorded_at) + interval '1 microsecond')
 FROM sliced s JOIN blasts b ON b.id = s.blast_id
-GROUP BY s.blast_id, b.urgency, s.slice ORDER BY b.urgency, s.blast_id, s.slice;
+GROUP BY s.blast_id, b.urgency, s.plain, s.starts_at, s.slice ORDER BY b.urgency, s.blast_id, s.slice;
 
 -- name: finish_blasts
 -- Close every blast in which nobody waits any more. The last line is that of `finish_blast`.
