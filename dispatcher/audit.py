@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from dispatcher import db
 PAGE = 50
 #: Characters of a filter that are looked at.
 MAX_FILTER = 254
+_ADDRESS = re.compile(r"\S+@\S+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +37,21 @@ class Page:
 
     entries: list[Entry]
     before: int | None
+
+
+def reader(subscriber_id: int) -> str:
+    """How the log names a reader: by a number, which says nothing once they are erased."""
+    return f"subscriber:{subscriber_id}"
+
+
+def address(address_hash: bytes) -> str:
+    """How the log names an address that is no reader's: by the beginning of its keyed hash."""
+    return f"address:{address_hash.hex()[:16]}"
+
+
+def without_addresses(text: str) -> str:
+    """Words that somebody typed, without what looks like an address: the log forgets nothing."""
+    return _ADDRESS.sub("[address]", text)
 
 
 async def note(

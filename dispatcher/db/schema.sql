@@ -79,6 +79,7 @@ CREATE TABLE subscribers (
     CONSTRAINT subscribers_quiet_check
         CHECK ((quiet_from IS NULL) = (quiet_to IS NULL) AND (quiet_from IS NULL OR quiet_from <> quiet_to))
 );
+CREATE INDEX subscribers_by_email ON subscribers (lower(email) COLLATE "C", id);
 CREATE INDEX subscribers_held ON subscribers (id) WHERE paused_until IS NOT NULL OR quiet_from IS NOT NULL;
 
 -- Subscriber × story. An ended subscription stays as a tombstone, so that no import brings back a reader who left.
@@ -222,6 +223,7 @@ CREATE TABLE suppressions (
     reason text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE INDEX suppressions_by_time ON suppressions (created_at, address_hash);
 
 -- One update going out on one channel. `candidates` is counted when the audience is frozen, at `frozen_at`: a blast
 -- that was paused or cancelled before has none. `steered_by`: who last paused, resumed, cancelled or retried it.
@@ -303,7 +305,7 @@ CREATE TABLE deliveries (
     PRIMARY KEY (blast_id, subscriber_id)
 );
 CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
-CREATE INDEX deliveries_unreached ON deliveries (blast_id, state) WHERE state <> 'accepted';
+CREATE INDEX deliveries_unreached ON deliveries (blast_id, state, subscriber_id) WHERE state <> 'accepted';
 
 -- How many outcomes of each kind the ledger holds for a blast, by how long after publishing they were written (`after_ms`
 -- is where its slot begins) and at which relay: the sum over a blast is what counting its ledger would give, for the

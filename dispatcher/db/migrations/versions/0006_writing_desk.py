@@ -122,7 +122,7 @@ FROM (SELECT d.blast_id, d.state, coalesce(d.relay, '') AS relay, d.recorded_at,
              greatest(coalesce(date_part('epoch', d.recorded_at - u.published_at), 0), 0) AS seconds
       FROM deliveries d LEFT JOIN blasts b ON b.id = d.blast_id LEFT JOIN updates u ON u.id = b.update_id) AS timed
 GROUP BY 1, 3, 4, 5;
-CREATE INDEX deliveries_unreached ON deliveries (blast_id, state) WHERE state <> 'accepted';
+CREATE INDEX deliveries_unreached ON deliveries (blast_id, state, subscriber_id) WHERE state <> 'accepted';
 CREATE INDEX subscribers_held ON subscribers (id) WHERE paused_until IS NOT NULL OR quiet_from IS NOT NULL;
 CREATE INDEX confirmations_open ON confirmations (story_id) WHERE used_at IS NULL;
 
@@ -143,10 +143,13 @@ RETURNS TABLE (device_id bigint, subscriber_id bigint) LANGUAGE sql STABLE AS $$
       AND cardinality(f.channels) > 0 AND f.channels <> '{email}' AND d.created_at <= moment
       AND (f.cadence = 'every' OR (f.cadence = 'major' AND NOT is_minor))
 $$;
+CREATE INDEX subscribers_by_email ON subscribers (lower(email) COLLATE "C", id);
+CREATE INDEX suppressions_by_time ON suppressions (created_at, address_hash);
 """
 
 # A value cannot be taken from a type, so the types are made anew.
 DOWN = """
+DROP INDEX suppressions_by_time, subscribers_by_email;
 DROP FUNCTION mail_audience(bigint, timestamptz, boolean);
 DROP FUNCTION push_audience(bigint, timestamptz, boolean);
 ALTER TABLE batches DROP COLUMN starts_at;
