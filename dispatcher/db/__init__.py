@@ -65,6 +65,11 @@ def statements() -> dict[str, LiteralString]:
     return found
 
 
+def like(text: str) -> str:
+    """A text as a part of a pattern for LIKE: it stands for itself."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
 class Connection:
     """One open transaction, or one connection of its own outside any."""
 

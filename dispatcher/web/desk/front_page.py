@@ -18,7 +18,7 @@ STATES = ("developing", "closed", "all")
 async def stories(visit: Visit) -> Response:
     """`/desk`: `?q=` searches headlines and slugs, `?state=` is developing, closed or all, `?page=` turns the page."""
     asked = visit.request.query_params
-    query = asked.get("q", "").strip()[:MAX_QUERY].replace("\0", "")
+    query = query_of(visit)
     state = asked.get("state", "")
     state = state if state in STATES else ("all" if query else "developing")
     number = asked.get("page", "")
@@ -40,3 +40,8 @@ async def stories(visit: Visit) -> Response:
         older=f"/desk?{urlencode({**given, 'page': page + 1})}" if found.has_more else "",
         now=found.now,
     )
+
+
+def query_of(visit: Visit) -> str:
+    """What is searched for by `?q=`, without what no headline holds."""
+    return visit.request.query_params.get("q", "").strip()[:MAX_QUERY].replace("\0", "")

@@ -1,0 +1,110 @@
+"""Two stories become one: nobody is lost, nobody is doubled, and whoever left stays away."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dispatcher import db, merging, stories, subscribing
+from dispatcher.errors import Conflict, Invalid, NotFound, StoryClosed
+from dispatcher.model import StoryState
+from tests.actions.test_closing import publish
+from tests.support.newsroom import Newsroom, newsroom
+
+
+async def two_stories(room: Newsroom) -> None:
+    """`levee` and `dam`: of six who follow the levee, two follow the dam as well and one has left it."""
+    await room.story("levee", followers=6)
+    await room.story("dam")
+    await room.follow("dam", "reader1@example.org", "reader2@example.org", "reader3@example.org", cadence="major")
+    await room.follow("dam", "reader4@example.org", confirmed=False)
+    await room.follow("levee", "unconfirmed@example.org", confirmed=False)
+    await room.run(
+        "UPDATE subscriptions SET ended_at = now(), ended_reason = 'reader' WHERE story_id = 2 AND subscriber_id ="
+        " (SELECT id FROM subscribers WHERE email = 'reader3@example.org')"
+    )
+    await room.run("UPDATE subscriptions SET cadence = 'weekly', channels = '{webpush}' WHERE story_id = 1")
+
+
+async def follows(room: Newsroom, slug: str) -> dict[str, tuple[str, str, str | None]]:
+    """How each confirmed reader stands to a story: cadence, channels, why it ended."""
+    rows = await room.run(
+        "SELECT email, cadence::text, channels::text, ended_reason FROM subscriptions f"
+        " JOIN stories s ON s.id = story_id JOIN subscribers r ON r.id = subscriber_id WHERE slug = %s AND confirmed_at IS NOT NULL",
+        slug,
+    )
+    return {row["email"][6:].partition("@")[0]: (row["cadence"], row["channels"], row["ended_reason"]) for row in rows}
+
+
+async def test_whoever_follows_one_story_follows_the_other_with_the_same_wishes(database: db.Database) -> None:
+    room = newsroom(database)
+    await two_stories(room)
+    seen = await merging.outlook(database, "levee", "dam")
+    assert (seen.followers, seen.follow_both, seen.have_left, seen.moving) == (6, 2, 1, 3)
+
+    done = await merging.merge(database, "levee", "dam", by="ada@courier.example")
+
+    assert (done.moved, done.left, done.story.state, done.story.successor) == (7, 0, StoryState.CLOSED, "dam")
+    moved, kept = ("weekly", "{webpush}", None), ("major", "{email}", None)
+    assert await follows(room, "dam") == {
+        **dict.fromkeys("12", kept),
+        "3": ("major", "{email}", "reader"),
+        **dict.fromkeys("456", moved),
+    }
+    assert {each[2] for each in (await follows(room, "levee")).values()} == {"story merged"}
+    rows = await room.run("SELECT actor, action, detail FROM audit ORDER BY id DESC LIMIT 1")
+    assert rows == [{"actor": "ada@courier.example", "action": "merged a story", "detail": {"successor": "dam"}}]
+    assert await merging.move(database) == 0
+
+    # A link in an old mail of the closed story leaves both, for that is how the reader came to the other.
+    ids = {row["email"][6:7]: row["id"] for row in await room.run("SELECT id, email FROM subscribers")}
+    await subscribing.leave(database, done.story.id, ids["4"])
+    await subscribing.leave(database, done.story.id, ids["1"])
+    now = await follows(room, "dam")
+    assert now["4"][2] == "reader"
+    assert now["1"] == kept, "who followed both by themselves left only the one"
+
+
+async def test_what_cannot_be_merged_is_left_as_it_is(database: db.Database) -> None:
+    room = newsroom(database)
+    await two_stories(room)
+    await room.story("over")
+    await stories.close(database, "over")
+    for slug, into, error in (
+        ("dam", "dam", Invalid),
+        ("dam", "no-such", NotFound),
+        ("no-such", "dam", NotFound),
+        ("over", "dam", StoryClosed),
+        ("dam", "over", StoryClosed),
+    ):
+        with pytest.raises(error):
+            await merging.merge(database, slug, into, by="ada")
+    await publish(room, slug="levee")
+    assert (await merging.outlook(database, "levee", "dam")).is_going_out
+    with pytest.raises(Conflict, match="still going out"):
+        await merging.merge(database, "levee", "dam", by="ada")
+    assert (await stories.find(database, "levee")).state is StoryState.DEVELOPING
+    assert len(await follows(room, "dam")) == 3
+
+
+async def test_workers_finish_what_was_begun_and_the_other_story_can_be_published_in_meanwhile(
+    database: db.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "SLICE", 9)
+    room = newsroom(database)
+    await room.story("levee", followers=100)
+    await room.story("dam")
+    begun = await merging.merge(database, "levee", "dam", by="ada", seconds=0)
+    assert (begun.moved, begun.left, await merging.left(database, begun.story)) == (0, 100, 100)
+    async with database.transaction() as tx:  # somebody is in the middle of a slice
+        await tx.execute("hold_closed_story", story_id=begun.story.id)
+        ids = [row["id"] for row in await room.run("SELECT id FROM subscribers ORDER BY id LIMIT 9")]
+        await tx.execute("follow_successor", story_id=begun.story.id, ids=ids)
+        async with asyncio.timeout(3):
+            await publish(room, slug="dam")
+            assert await merging.move(database) == 0
+        await tx.execute("end_merged", story_id=begun.story.id, ids=ids)
+    assert sum(await asyncio.gather(*(merging.move(database) for _ in range(3)))) == 91
+    assert len(await follows(room, "dam")) == 100
+    assert await merging.left(database, begun.story) == 0
