@@ -30,8 +30,9 @@ async def two_stories(room: Newsroom) -> None:
 async def follows(room: Newsroom, slug: str) -> dict[str, tuple[str, str, str | None]]:
     """How each confirmed reader stands to a story: cadence, channels, why it ended."""
     rows = await room.run(
-        "SELECT email, cadence::text, channels::text, ended_reason FROM subscriptions f"
-        " JOIN stories s ON s.id = story_id JOIN subscribers r ON r.id = subscriber_id WHERE slug = %s AND confirmed_at IS NOT NULL",
+        "SELECT email, cadence::text, channels::text, ended_reason"
+        " FROM subscriptions f JOIN stories s ON s.id = story_id JOIN subscribers r ON r.id = subscriber_id"
+        " WHERE slug = %s AND confirmed_at IS NOT NULL",
         slug,
     )
     return {row["email"][6:].partition("@")[0]: (row["cadence"], row["channels"], row["ended_reason"]) for row in rows}
