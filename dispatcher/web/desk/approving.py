@@ -6,19 +6,22 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import structlog
 from markupsafe import Markup
 from starlette.responses import Response
 
-from dispatcher import approval, audience, audit, drafting, markdown, people
+from dispatcher import approval, audience, audit, drafting, markdown, people, previewing
 from dispatcher.audience import Audience
 from dispatcher.drafting import Change, SavedMeanwhile, Writing
 from dispatcher.errors import Conflict, DispatcherError, Invalid
 from dispatcher.model import DraftState, Published
-from dispatcher.rendering import pushes
-from dispatcher.rendering.wording import wording
+from dispatcher.previewing import PushPreview
+from dispatcher.rendering.press import LetterImpossible, PressUnavailable
 from dispatcher.web.desk import drafts
 from dispatcher.web.desk.visiting import Visit
 from dispatcher.web.times import lasted, on_clock
+
+log = structlog.get_logger()
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -143,9 +146,8 @@ async def _page(visit: Visit, number: int, problem: DispatcherError | None, chan
     database = visit.here.database
     writing = await drafting.find(database, number, by=visit.person)
     zone = visit.here.settings.newsroom.timezone
-    log = await audit.read(database, subject=writing.subject, limit=MOST_LINES)
+    done = await audit.read(database, subject=writing.subject, limit=MOST_LINES)
     names = {each.email: each.name for each in await people.everybody(database)}
-    title, words = _push(writing)
     return visit.page(
         "approve.html",
         status=200 if problem is None else problem.status,
@@ -157,15 +159,14 @@ async def _page(visit: Visit, number: int, problem: DispatcherError | None, chan
         why=await drafting.why_not(database, writing),
         may_not=drafting.may_approve(writing, visit.person),
         is_open=writing.state not in {DraftState.PUBLISHED, DraftState.RETURNED, DraftState.REJECTED},
-        push_title=title,
-        push_words=words,
+        push=await _push(visit, writing),
         clock=on_clock(datetime.now(UTC), zone).split(", ")[-1].split()[0],
         waited="" if writing.submitted_at is None else lasted(datetime.now(UTC) - writing.submitted_at),
         when=drafts.when(writing, zone),
         expires="" if writing.text.expires_in is None else lasted(writing.text.expires_in),
         began=on_clock(writing.created_at, zone),
         edited=on_clock(writing.updated_at, zone),
-        history=[_line(each, names, zone) for each in reversed(log.entries)],
+        history=[_line(each, names, zone) for each in reversed(done.entries)],
         problem=problem,
         changes=changes,
     )
@@ -183,12 +184,16 @@ async def _audience(visit: Visit, writing: Writing) -> Audience:
         )
 
 
-def _push(writing: Writing) -> tuple[str, str]:
-    """Title and body of the push, in English, as `rendering.pushes` makes them."""
-    text = writing.text
-    title = wording("en").subject(text.kind, text.importance, text.headline)
-    words = text.summary or markdown.first_words(text.body, longest=2 * pushes.MAX_BODY)
-    return pushes.shorten(title, pushes.MAX_TITLE), pushes.shorten(words, pushes.MAX_BODY)
+async def _push(visit: Visit, writing: Writing) -> PushPreview | None:
+    """The push as it will be sent; None if it cannot be made."""
+    here = visit.here
+    async with here.database.connection() as connection:
+        view = await previewing.view_of(connection, here.settings, writing.story.id, writing.text.draft())
+    try:
+        return await here.previews.push(view, locale=here.settings.newsroom.language)
+    except (LetterImpossible, PressUnavailable) as error:
+        log.error("a push cannot be previewed", draft=writing.id, reason=str(error))
+        return None
 
 
 def _line(entry: audit.Entry, names: dict[str, str], zone: str) -> Line:
