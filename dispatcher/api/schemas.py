@@ -187,9 +187,7 @@ class NewDraft(_Written):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{**_EXAMPLE, "expires_in": 21600}]})
 
-    expires_in: StrictInt | None = Field(
-        None, ge=60, le=31_536_000, description="Seconds after it is published from which nobody is alerted any more."
-    )
+    expires_in: StrictInt | None = Field(None, ge=60, le=31_536_000, description="Seconds from when it is published.")
 
     def text(self) -> Text:
         """As the action takes it."""
@@ -248,9 +246,11 @@ class UpdateOut(BaseModel):
     importance: Importance
     headline: str
     summary: str
-    corrects: int | None = Field(description="The number of the update that this one corrects.")
+    corrects: int | None = Field(description="The number of the update that this one corrects or withdraws.")
     published_at: datetime
     expires_at: datetime | None
+    withdrawn_at: datetime | None = Field(description="When it was taken back: readers are not shown it any more.")
+    withdrawn_because: str | None = Field(description="Why, as readers are told.")
     url: str = Field(description="Where readers see it.")
 
     @classmethod
@@ -264,6 +264,8 @@ class UpdateOut(BaseModel):
             corrects=update.corrects_seq,
             published_at=update.published_at,
             expires_at=update.expires_at,
+            withdrawn_at=update.withdrawn_at,
+            withdrawn_because=update.withdrawn_because or None,
             url=f"{public_url}/s/{slug}#u{update.seq}",
         )
 
@@ -308,6 +310,16 @@ class PublishedOut(BaseModel):
         )
 
 
+class Withdrawal(Body):
+    """Why an update is taken back."""
+
+    reason: StrictStr = Field(
+        description="What readers are told, in one line.",
+        examples=["The gauge was read wrongly. The dam holds."],
+        json_schema_extra=described(MAX_HEADLINE, shortest=1),
+    )
+
+
 class DraftOut(BaseModel):
     """A draft that waits at the desk."""
 
@@ -315,9 +327,7 @@ class DraftOut(BaseModel):
     story: str = Field(description="The slug of the story.")
     state: DraftState
     headline: str
-    needs_approval: str | None = Field(
-        description="Why a second person has to approve it, in words; null if whoever may send can just send it."
-    )
+    needs_approval: str | None = Field(description="Why a second person has to approve it; null if nobody has to.")
     url: str = Field(description="Where the desk finds it.")
 
     @classmethod
@@ -352,6 +362,7 @@ class ListedBlastOut(BaseModel):
     candidates: int = Field(description="Readers whom the update goes to; 0 until the audience is frozen.")
     steered_by: str | None = Field(description="Who paused, resumed, cancelled or retried it last.")
     steered_at: datetime | None
+    is_drill: bool = Field(description="A rehearsal: everything is done for it, and nobody is reached.")
 
 
 class BlastList(BaseModel):
@@ -394,6 +405,7 @@ class BlastOut(BaseModel):
     holding: str = Field(description="Why the blast stands still, if it does.")
     steered_by: str | None = Field(description="Who paused, resumed, cancelled or retried it last.")
     steered_at: datetime | None = Field(description="When that was.")
+    is_drill: bool = Field(description="A rehearsal: `accepted` was made, and handed to nobody.")
 
 
 class RetriedOut(BaseModel):

@@ -203,3 +203,21 @@ def test_migrating_twice_changes_nothing(program: Program, postgres: Postgres) -
     assert first.json["before"] is None
     assert first.json["after"]
     assert "already" in second.out
+
+
+def test_the_command_line_publishes_nothing_that_a_second_person_has_to_approve(
+    program: Program, story: str, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            """INSERT INTO desk_settings VALUES ('approval', '{"breaking": true, "over": null, "all": false}')"""
+        )
+    publish = ("publish", story, "--headline", "Levee gives way", "--body-file", "-", "--json")
+
+    refused = program(*publish, "--importance", "breaking", stdin=b"Walk uphill.")
+    routine = program(*publish, stdin=b"Walk uphill.")
+
+    assert refused.code != 0
+    assert "A second person has to approve this" in refused.out + refused.err
+    assert "draft" in refused.out + refused.err
+    assert routine.json["update"]["seq"] == 1
