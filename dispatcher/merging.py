@@ -56,7 +56,7 @@ async def outlook(database: db.Database, slug: str, into: str) -> Outlook:
     _check_open(story, other)
     async with database.connection() as connection:
         row = await connection.one("merge_outlook", story_id=story.id, into_id=other.id)
-        is_going_out = await connection.value("is_going_out", story_id=story.id)
+        is_going_out = await connection.value("story_is_going_out", story_id=story.id)
     assert row is not None  # noqa: S101  # counts are always a row
     return Outlook(story=story, into=other, is_going_out=is_going_out, **row)
 
@@ -74,7 +74,7 @@ async def merge(database: db.Database, slug: str, into: str, *, by: str, seconds
         rows = {each: await tx.one("lock_story", slug=each) for each in sorted((slug, into))}
         story, other = (stories.story_from(row) for row in (rows[slug], rows[into]) if row is not None)
         _check_open(story, other)
-        if await tx.value("is_going_out", story_id=story.id):
+        if await tx.value("story_is_going_out", story_id=story.id):
             raise Conflict(
                 f"Something of {slug!r} is still going out.",
                 remedy="Merge it when that is through, or cancel that first.",

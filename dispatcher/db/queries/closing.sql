@@ -5,8 +5,9 @@ SELECT s.id, s.slug FROM stories s
 WHERE s.state = 'closed' AND s.released_at IS NULL AND NOT s.is_merged
   AND NOT EXISTS (
     SELECT FROM updates u JOIN blasts b ON b.update_id = u.id
-    WHERE u.story_id = s.id AND (b.state IN ('cutting', 'sending', 'paused')
-                                 OR (b.superseded_by IS NOT NULL AND b.done_at IS NULL)))
+    WHERE u.story_id = s.id AND u.seq > 0
+      AND (b.state IN ('cutting', 'sending', 'paused')
+           OR (b.superseded_by IS NOT NULL AND b.done_at IS NULL)))
   AND NOT EXISTS (
     SELECT FROM updates u
     WHERE u.story_id = s.id AND u.seq > 0

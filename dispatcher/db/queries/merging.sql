@@ -1,9 +1,10 @@
--- name: is_going_out
--- Whether anything of a story is still going out.
+-- name: story_is_going_out
+-- Whether anything of a story is still going out, drills aside.
 SELECT EXISTS (
     SELECT FROM updates u JOIN blasts b ON b.update_id = u.id
-    WHERE u.story_id = %(story_id)s AND (b.state IN ('cutting', 'sending', 'paused')
-                                         OR (b.superseded_by IS NOT NULL AND b.done_at IS NULL)));
+    WHERE u.story_id = %(story_id)s AND u.seq > 0
+      AND (b.state IN ('cutting', 'sending', 'paused')
+           OR (b.superseded_by IS NOT NULL AND b.done_at IS NULL)));
 
 -- name: merge_outlook
 -- What would become of those who follow one story if it were merged into another. Who has left that one stays away.
