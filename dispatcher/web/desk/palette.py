@@ -118,7 +118,7 @@ def _doing(person: Person, verb: str, story: FoundStory) -> Place | None:
     if verb == "write" and is_open and person.may(What.WRITE):
         return Place(f"Write update {last + 1}", headline, f"{base}/write", post=True)
     if verb == "correct" and last and person.may(What.STEER):
-        return Place(f"Correct update {last}", headline, f"{base}/updates/{last}#correct")
+        return Place(f"Correct update {last}", headline, f"{base}/updates/{last}?ask=correct#correct")
     if verb in {"edit", "close", "merge"} and person.may(What.SEND) and (is_open or verb == "edit"):
         return Place(f"{verb.title()} the story", headline, f"{base}/{verb}")
     return None
