@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from dispatcher import audit, db
+from dispatcher import audience, audit, db
 from dispatcher.errors import DispatcherError, Invalid
 from dispatcher.model import Draft, Importance
 
 #: More readers than any story will have.
 MOST_READERS = 1_000_000_000
+#: Why readers do not get an update at one hour whom it would reach at another.
+HELD_UP = frozenset({"paused", "quiet"})
 
 
 class ApprovalRequired(DispatcherError):
@@ -57,7 +59,7 @@ async def needed(tx: db.Connection, story_id: int, draft: Draft) -> str | None:
         return "Every update here is approved by a second person."
     if rule.breaking and draft.importance is Importance.BREAKING:
         return "It is breaking news."
-    if rule.over is not None and await tx.value("has_more_followers", story_id=story_id, number=rule.over):
+    if rule.over is not None and await _reaches_more_than(tx, story_id, rule.over, draft):
         return f"It reaches more than {rule.over:,} readers."
     return None
 
@@ -66,3 +68,14 @@ async def check(tx: db.Connection, story_id: int, draft: Draft) -> None:
     """Raises `ApprovalRequired` for what nobody may send alone."""
     if why := await needed(tx, story_id, draft):
         raise ApprovalRequired(f"A second person has to approve this before it goes out. {why}")
+
+
+async def _reaches_more_than(tx: db.Connection, story_id: int, number: int, draft: Draft) -> bool:
+    """Whether a draft reaches more readers, whatever the hour: who is held up only now counts as reached."""
+    if not await tx.value("has_more_followers", story_id=story_id, number=number):
+        return False
+    found = await audience.count(
+        tx, story_id, kind=draft.kind, importance=draft.importance, corrects_seq=draft.corrects_seq
+    )
+    held_up = sum(each.count.readers for each in found.left_out if each.reason in HELD_UP)
+    return found.now.readers + held_up > number

@@ -138,9 +138,7 @@ async def _publish_one(database: db.Database) -> Published | bool | None:
 
 def _need_fresh(writing: Writing) -> None:
     """Raises `Conflict` for one that would have expired while nobody could publish it."""
-    now = datetime.now(UTC)
-    expires_at = writing.expires_at(now)
-    if expires_at is not None and expires_at <= now:
+    if writing.is_stale(datetime.now(UTC)):
         raise Conflict(
             "It expired before it could be published: the machine was away.", remedy="Look whether it still holds."
         )

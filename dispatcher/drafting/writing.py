@@ -13,6 +13,7 @@ from dispatcher import db, publishing, stories
 from dispatcher.errors import Conflict, DispatcherError, Invalid, NotFound
 from dispatcher.model import Draft, DraftState, Importance, Kind, Story
 from dispatcher.people.sessions import Person, person_from
+from dispatcher.policy import DEFAULT_EXPIRY, LAST_ZONE
 from dispatcher.roles import Role, What
 from dispatcher.texts import many_lines, one_line
 
@@ -22,8 +23,6 @@ SHORTEST_LIFE = timedelta(minutes=1)
 LONGEST_LIFE = timedelta(days=365)
 #: What a draft may be: `Kind.WITHDRAWAL` is made by withdrawing alone.
 KINDS = (Kind.UPDATE, Kind.CORRECTION, Kind.FINAL)
-#: How far east of Greenwich, and how far west, the last clocks stand.
-LAST_CLOCK = timedelta(hours=12)
 
 
 class NotYours(DispatcherError):
@@ -153,13 +152,20 @@ class Writing:
         return {each.id for each in (self.author, self.last_editor, self.submitted_by) if each is not None and each.id}
 
     def expires_at(self, now: datetime) -> datetime | None:
-        """When it expires, counted from when it was to go out; where readers' clocks count, on the last of them."""
+        """When it expires if it is published now, counted from when it was to go out.
+
+        By readers' clocks it is counted from now: what that is to each of them is for `policy` to say.
+        """
         if self.text.expires_in is None:
             return None
-        began = self.send_at or now
-        if self.send_local is not None:
-            began = self.send_local.replace(tzinfo=UTC) + LAST_CLOCK
-        return began + self.text.expires_in
+        return (now if self.send_local is not None else self.send_at or now) + self.text.expires_in
+
+    def is_stale(self, now: datetime) -> bool:
+        """Whether it was to go out so long ago that by now it would have expired for everybody."""
+        if self.send_at is None:
+            return False
+        began = self.send_at if self.send_local is None else self.send_local.replace(tzinfo=LAST_ZONE)
+        return began + (self.text.expires_in or DEFAULT_EXPIRY) <= now
 
 
 def check_text(text: Text) -> Text:

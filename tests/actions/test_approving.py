@@ -92,10 +92,12 @@ async def test_the_rule_and_the_audience_are_looked_at_again_when_it_is_sent(
     room: Newsroom, desk: dict[str, Person]
 ) -> None:
     await set_rule(room, over=3)
+    await room.follow("dam", "weekly@example.org", cadence="weekly")
     draft = await drafting.begin(room.database, "dam", by=desk["ed"], text=TEXT)
     assert await drafting.why_not(room.database, draft) is None
 
     await room.follow("dam", "one.more@example.org")
+    await room.run("UPDATE subscribers SET paused_until = now() + interval '1 day'")
     with pytest.raises(ApprovalRequired, match="more than 3 readers"):
         await drafting.send(room.database, room.bell, draft.id, version=1, by=desk["ed"])
     await set_rule(room)

@@ -8,7 +8,7 @@ INSERT INTO desk_settings (name, value) VALUES ('approval', %(value)s::text::jso
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
 -- name: has_more_followers
--- Whether more than so many readers follow a story.
+-- Whether more than so many readers follow a story: only then is it worth counting whom an update reaches.
 SELECT count(*) > %(number)s FROM (
     SELECT FROM subscriptions
     WHERE story_id = %(story_id)s AND confirmed_at IS NOT NULL AND ended_at IS NULL

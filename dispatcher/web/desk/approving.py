@@ -10,7 +10,7 @@ import structlog
 from markupsafe import Markup
 from starlette.responses import Response
 
-from dispatcher import approval, audience, audit, drafting, markdown, people, previewing
+from dispatcher import approval, audience, audit, drafting, markdown, people, policy, previewing
 from dispatcher.audience import Audience
 from dispatcher.drafting import Change, SavedMeanwhile, Writing
 from dispatcher.errors import Conflict, DispatcherError, Invalid
@@ -163,7 +163,7 @@ async def _page(visit: Visit, number: int, problem: DispatcherError | None, chan
         clock=on_clock(datetime.now(UTC), zone).split(", ")[-1].split()[0],
         waited="" if writing.submitted_at is None else lasted(datetime.now(UTC) - writing.submitted_at),
         when=drafts.when(writing, zone),
-        expires="" if writing.text.expires_in is None else lasted(writing.text.expires_in),
+        expires=lasted(writing.text.expires_in or policy.DEFAULT_EXPIRY),
         began=on_clock(writing.created_at, zone),
         edited=on_clock(writing.updated_at, zone),
         history=[_line(each, names, zone) for each in reversed(done.entries)],
