@@ -81,7 +81,7 @@ VALUES (%(draft_id)s, %(version)s, %(text)s::text::jsonb, %(editor)s::bigint);
 
 -- name: forget_revisions
 -- Versions of a draft that are older than the last so many.
-DELETE FROM revisions WHERE draft_id = %(draft_id)s AND version <= %(version)s - %(keep)s;
+DELETE FROM revisions WHERE draft_id = %(draft_id)s AND version <= %(version)s::integer - %(keep)s::integer;
 
 -- name: find_revision
 -- What a draft said in one version.
