@@ -1,4 +1,4 @@
-"""`dispatcher story …`: create, set, close and list stories."""
+"""`dispatcher story …`: create, set, close, merge and list stories."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from dispatcher.db import Database
     from dispatcher.model import Story
 
-app = typer.Typer(help="Create, set, close and list stories.", no_args_is_help=True)
+app = typer.Typer(help="Create, set, close, merge and list stories.", no_args_is_help=True)
 
+#: Seconds for which `merge` moves readers itself; the workers go on with the rest.
+MERGING_PATIENCE = 60.0
 Slug = Annotated[str, typer.Argument(help="The story's name in addresses, such as tarrow-flood.", show_default=False)]
 
 
@@ -116,6 +118,47 @@ def close(
             print_json({"story": _as_json(story)})
         else:
             say(f"Closed the story {story.slug}." + (f" {successor} goes on." if successor else ""))
+
+    run(work, as_json=as_json)
+
+
+@app.command()
+def merge(
+    slug: Slug,
+    into: Annotated[str, typer.Option(metavar="SLUG", help="The story that goes on.", show_default=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count whom it concerns, and change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Merge a story into another: whoever follows it follows that one instead.
+
+    The story is closed and its page leads on; no mail is sent. Who follows
+    both keeps their wishes for the other, and who has left the other stays
+    away. It is refused while something of the story is going out.
+
+    \b
+    Example:
+      dispatcher story merge levee --into tarrow-flood --dry-run
+    """
+
+    async def work(_: Settings, database: Database) -> None:
+        from dispatcher import merging
+
+        seen = await merging.outlook(database, slug, into)
+        if not dry_run:
+            await merging.merge(database, slug, into, by=who(), seconds=MERGING_PATIENCE)
+        counts = {"moving": seen.moving, "follow_both": seen.follow_both, "have_left": seen.have_left}
+        left = 0 if dry_run else await merging.left(database, seen.story)
+        if as_json:
+            print_json(
+                {"story": slug, "into": into, "dry_run": dry_run, "followers": seen.followers, **counts, "left": left}
+            )
+        else:
+            say(
+                f"{seen.moving:,} readers {'would move' if dry_run else 'move'} from {slug} to {into};"
+                f" {seen.follow_both:,} follow both, {seen.have_left:,} have left {into} and stay away."
+            )
+            if left:
+                note(f"The workers have still to move {left:,} of them.")
 
     run(work, as_json=as_json)
 

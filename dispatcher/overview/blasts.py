@@ -38,22 +38,39 @@ class BlastLine:
         return self.state in _OPEN
 
     @property
-    def audience(self) -> int:
-        """Readers or devices in it; none as long as they are not counted."""
-        return self.candidates or 0
-
-    @property
     def accepted(self) -> int:
         return self.states.get(DeliveryState.ACCEPTED, 0)
 
     @property
     def waiting(self) -> int:
-        return max(0, self.audience - sum(self.states.values()))
+        return max(0, (self.candidates or 0) - sum(self.states.values()))
 
     @property
     def others(self) -> list[tuple[DeliveryState, int]]:
         """Readers who were not reached, or not for sure, by what became of them."""
         return [(state, self.states[state]) for state in TOLD if self.states.get(state)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sum:
+    """Blasts on several channels taken together."""
+
+    candidates: int
+    waiting: int
+    states: dict[DeliveryState, int]
+
+    @property
+    def accepted(self) -> int:
+        return self.states.get(DeliveryState.ACCEPTED, 0)
+
+
+def add_up(blasts: Sequence[BlastLine]) -> Sum:
+    """What several blasts have come to."""
+    return Sum(
+        candidates=sum(each.candidates or 0 for each in blasts),
+        waiting=sum(each.waiting for each in blasts),
+        states={state: sum(each.states.get(state, 0) for each in blasts) for state in DeliveryState},
+    )
 
 
 async def lines(connection: db.Connection, rows: Sequence[db.Row]) -> dict[int, list[BlastLine]]:

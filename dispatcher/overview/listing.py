@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from dispatcher import db
 from dispatcher.model import DraftState, Importance, Kind, StoryState
 from dispatcher.overview import blasts
-from dispatcher.overview.blasts import BlastLine
+from dispatcher.overview.blasts import BlastLine, Sum, add_up
 from dispatcher.overview.followers import Counts, Followers
 
 PER_PAGE = 50
@@ -55,6 +55,11 @@ class Sending:
     @property
     def is_drill(self) -> bool:
         return self.seq < 0
+
+    @property
+    def sum(self) -> Sum:
+        """All channels together."""
+        return add_up(self.blasts)
 
 
 @dataclass(frozen=True, slots=True)

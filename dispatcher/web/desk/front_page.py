@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from dispatcher import overview
+from dispatcher.web.desk.live_drawing import bar
 from dispatcher.web.desk.visiting import Visit
 
 MAX_QUERY = 100
@@ -27,13 +28,14 @@ async def stories(visit: Visit) -> Response:
     found = await overview.stories(
         here.database, here.followers, query=query, state="" if state == "all" else state, page=page
     )
+    sending = await overview.sending(here.database)
     given = {"q": query, "state": state}
     return visit.page(
         "stories.html",
         at="stories",
         stories=found.stories,
         counts=found.counts,
-        sending=await overview.sending(here.database),
+        sending=[(each, bar(each.sum)) for each in sending],
         query=query,
         state=state,
         newer=f"/desk?{urlencode({**given, 'page': page - 1})}" if page > 1 else "",
