@@ -23,7 +23,10 @@ from dispatcher.config import Settings
 from dispatcher.errors import DispatcherError, Misconfigured
 from dispatcher.nudges import Bell
 from dispatcher.reporting import SchemaOutdated
+from dispatcher.uploading import Uploads
+from dispatcher.watching import Watchers
 from dispatcher.web.assets import Assets
+from dispatcher.web.desk.live_stream import Streams
 from dispatcher.web.desk.visiting import error_page as desk_error
 from dispatcher.web.figures import Figures
 from dispatcher.web.front import Front, front
@@ -54,6 +57,8 @@ def create_app(settings: Settings, *, watch_every: float = monitoring.EVERY) -> 
             app.state.bell = Bell(settings.broker_url)
             app.state.front = Front.of(settings, database, assets)
             app.state.figures = Figures(database)
+            app.state.uploads = Uploads(database, settings.secret_key)
+            app.state.streams = Streams(Watchers(database))
             here: Front = app.state.front
             watching = asyncio.create_task(monitoring.watch_for_ever(database, watch_every))
             making = asyncio.create_task(_make_keys(here))
@@ -62,7 +67,9 @@ def create_app(settings: Settings, *, watch_every: float = monitoring.EVERY) -> 
             finally:
                 watching.cancel()
                 making.cancel()
-                closing = (app.state.figures.close(), here.limiter.close())
+                app.state.streams.watchers.close()
+                await app.state.uploads.close()
+                closing = (app.state.figures.close(), here.limiter.close(), here.previews.close(), here.links.close())
                 await asyncio.gather(watching, making, *closing, return_exceptions=True)
 
     app = FastAPI(

@@ -108,13 +108,16 @@ async def begin(tx: db.Connection, person: Person, browser: str, *, half: bool) 
     return SignedIn(token, half, person.id)
 
 
-async def session(database: db.Database, token: str) -> Session | None:
-    """Whoever holds this token; None if it is over, or never was. Each look says that somebody is still there."""
+async def session(database: db.Database, token: str, *, is_alive: bool = True) -> Session | None:
+    """Whoever holds this token; None if it is over, or never was.
+
+    Each look says that somebody is still there, unless `is_alive` says that a page asks by itself.
+    """
     async with database.connection() as connection:
         row = await connection.one("find_session", token_hash=token_hash(token), idle=IDLE)
         if row is None:
             return None
-        if row["is_stale"]:
+        if row["is_stale"] and is_alive:
             await connection.execute("see_session", token_hash=row["token_hash"])
     return Session(
         token_hash=row["token_hash"],

@@ -42,7 +42,15 @@ def filters(language: str) -> dict[str, Callable[..., str]]:
     def exact(moment: datetime) -> str:
         return f"{day(moment)}, {clock(moment)} UTC"
 
-    return {"ago": ago, "iso": iso, "clock": clock, "day": day, "short_day": short_day, "exact": exact}
+    return {
+        "ago": ago,
+        "iso": iso,
+        "clock": clock,
+        "clock_seconds": clock_seconds,
+        "day": day,
+        "short_day": short_day,
+        "exact": exact,
+    }
 
 
 def iso(moment: datetime) -> str:
@@ -52,6 +60,10 @@ def iso(moment: datetime) -> str:
 
 def clock(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%H:%M")
+
+
+def clock_seconds(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%H:%M:%S")
 
 
 @cache

@@ -13,9 +13,18 @@ from tests.journeys.desks import PASSWORD, employ, invite, tab
 
 ADA = "ada@courier.example"
 DOORS = {"/desk/sign-in", "/desk/setup/{token}", "/desk/invitation/{token}"}
+UPDATE = "/desk/stories/{slug}/updates/{seq}"
 #: Who may come where, apart from those doors. A route that is not here fails the test.
 NEEDS = {
+    **{f"{UPDATE}{rest}": What.SEE for rest in ("", "/events", "/readers", "/readers.csv")},
+    **{f"{UPDATE}/{verb}": What.STEER for verb in ("steer", "replace", "correct", "withdraw")},
     "/desk": What.SEE,
+    "/desk/jump": What.SEE,
+    "/desk/slug": What.SEND,
+    "/desk/stories/new": What.SEND,
+    "/desk/stories/{slug}": What.SEE,
+    **{f"/desk/stories/{{slug}}/{verb}": What.SEND for verb in ("edit", "close", "merge")},
+    "/desk/stories/{slug}/follow-up": What.WRITE,
     "/desk/code": What.SEE,
     "/desk/code/leave": What.SEE,
     "/desk/sign-out": What.SEE,
@@ -24,11 +33,16 @@ NEEDS = {
     "/desk/people": What.PEOPLE,
     "/desk/log": What.LOG,
     "/desk/drafts": What.WRITE,
+    **{f"/desk/drafts/{{id}}{rest}": What.WRITE for rest in ("", "/save", "/present", "/preview")},
     "/desk/drafts/{id}/approve": What.APPROVE,
     "/desk/stories/{slug}/write": What.WRITE,
     "/desk/health": What.SEE,
     "/desk/settings": What.SETTINGS,
     "/desk/tokens": What.SETTINGS,
+    "/desk/subscribers": What.READERS,
+    "/desk/subscribers/{id}": What.READERS,
+    "/desk/suppressions": What.READERS,
+    **{f"/desk/import{rest}": What.READERS for rest in ("", "/{id}", "/{id}/lines.csv")},
 }
 
 

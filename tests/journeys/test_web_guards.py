@@ -24,7 +24,12 @@ from tests.journeys.desks import first_link, invite
 from tests.journeys.mails import caught
 from tests.support.directories import service_directory
 
-OFFICE = ("/health", "/settings", "/tokens")
+OFFICE = (
+    *("/health", "/settings", "/tokens", "/subscribers", "/subscribers/{id}", "/suppressions"),
+    *("/import", "/import/{id}", "/import/{id}/lines.csv"),
+)
+#: Of one update that goes out.
+LIVE = ("", "/events", "/steer", "/replace", "/correct", "/withdraw", "/readers", "/readers.csv")
 #: The desk, where strangers are led to its door; tests/journeys/test_desk_doors.py says what holds for everybody else.
 DESK = (
     "",
@@ -35,12 +40,14 @@ DESK = (
     "/me",
     "/me/codes",
     "/people",
-    "/log",
+    "/jump", "/slug", "/log",
     "/drafts",
-    "/drafts/{id}/approve",
+    *(f"/drafts/{{id}}{rest}" for rest in ("", "/approve", "/save", "/present", "/preview")),
     "/stories/{slug}/write",
     *OFFICE,
+    *(f"/stories/{{slug}}/updates/{{seq}}{rest}" for rest in LIVE),
 )
+DESK_STORIES = ("new", "{slug}", *(f"{{slug}}/{verb}" for verb in ("edit", "close", "merge", "follow-up")))
 #: Where a browser gets a cookie, so that its forms are known again.
 GIVES_COOKIE = ("/desk/sign-in", "/desk/setup/", "/desk/invitation/")
 STEERING = ("pause", "resume", "cancel", "retry")
@@ -103,6 +110,7 @@ def addresses(site: Site) -> dict[str, str]:
         "/inbox/{name}/html": f"/inbox/{mail}/html",
         "/inbox/{name}/raw": f"/inbox/{mail}/raw",
         **{f"/desk{rest}": f"/desk{rest}" for rest in DESK},
+        **{f"/desk/stories/{rest}": f"/desk/stories/{rest.format(slug='tarrow-flood')}" for rest in DESK_STORIES},
         "/desk/setup/{token}": first_link(site),
         "/desk/invitation/{token}": invite(site, "ben@courier.example"),
         "/api/v1/docs": "/api/v1/docs",

@@ -170,14 +170,15 @@ def with_code_missing(page: Page) -> Endpoint:
     return endpoint
 
 
-def somebody(page: Page, what: What = What.SEE) -> Endpoint:
+def somebody(page: Page, what: What = What.SEE, *, by_itself: bool = False) -> Endpoint:
     """A page for those who are signed in and may do something. Others are led to sign in, or told that they may not.
 
+    `by_itself`: pages ask for it without anybody at them, so it keeps no session from ending.
     Raises `Forbidden` and `SignedOut` for forms that count for nothing, and `NotAllowed`.
     """
 
     async def endpoint(request: Request) -> Response:
-        session = await _session(request)
+        session = await _session(request, is_alive=not by_itself)
         if session is None:
             return _to_sign_in(request)
         if session.is_half:
@@ -223,10 +224,18 @@ def done_word(visit: Visit, words: Mapping[str, str]) -> str:
     return words.get(visit.request.query_params.get("done", ""), "")
 
 
-async def _session(request: Request) -> Session | None:
+async def still_in(visit: Visit, what: What) -> bool:
+    """Whether whoever came is still signed in, with the same role, and may do something; asked by the page itself."""
+    session = await _session(visit.request, is_alive=False)
+    if session is None or session.is_half or session.person.role is not visit.person.role:
+        return False
+    return session.person.id == visit.person.id and session.person.may(what)
+
+
+async def _session(request: Request, *, is_alive: bool = True) -> Session | None:
     here = front(request)
     token = request.cookies.get(cookie_name(here, "desk"), "")
-    return await people.session(here.database, token) if token else None
+    return await people.session(here.database, token, is_alive=is_alive) if token else None
 
 
 async def _visit(request: Request, session: Session) -> Visit:
@@ -235,15 +244,41 @@ async def _visit(request: Request, session: Session) -> Visit:
     return Visit(request=request, here=here, session=session, csrf=csrf, form=await _sent(request, csrf))
 
 
+def uploader(page: Page, what: What) -> Endpoint:
+    """A page like those of `somebody`, whose form brings a file: nothing of it is read for those who may not."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await _session(request)
+        if request.method != "POST" or session is None or session.is_half:
+            return await somebody(page, what)(request)
+        if not session.person.may(what):
+            raise NotAllowed
+        check_same_site(request, front(request).settings.public_url)
+        form = await forms.read_upload(request)
+        try:
+            csrf = _form_token(front(request), "session", session.token_hash)
+            _check_token(form, csrf)
+            return await page(Visit(request=request, here=front(request), session=session, csrf=csrf, form=form))
+        finally:
+            if form.file is not None:
+                await form.file.close()
+
+    return endpoint
+
+
 async def _sent(request: Request, csrf: str | None) -> Sent:
     """The form of a POST, if it is one of ours, for this visitor. Raises `Forbidden`, `Invalid`."""
     if request.method != "POST":
         return Sent()
     check_same_site(request, front(request).settings.public_url)
     form = await forms.read(request)
+    _check_token(form, csrf)
+    return form
+
+
+def _check_token(form: Sent, csrf: str | None) -> None:
     if csrf is None or not hmac.compare_digest(form.get("csrf").encode(errors="replace"), csrf.encode()):
         raise Forbidden("This form does not belong to you.", remedy="Open the page again, and press the button there.")
-    return form
 
 
 def _to_sign_in(request: Request) -> Response:
