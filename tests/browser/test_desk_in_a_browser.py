@@ -84,6 +84,9 @@ def test_axe_finds_nothing_on_any_page_of_the_desk(
     joining = invite(site, "ben@courier.example")
     site.create_story()
     site.publish(importance="breaking")
+    with site.cms() as cms:
+        draft = {"headline": "The levee holds", "body": "It holds.", "importance": "breaking"}
+        waiting = cms.post("/api/v1/stories/tarrow-flood/drafts", json=draft).json()["id"]
     page.get_by_label("Email").fill(ADA)
     page.get_by_label("Password").fill("not the password")
     page.get_by_role("button", name="Sign in").click()
@@ -92,7 +95,7 @@ def test_axe_finds_nothing_on_any_page_of_the_desk(
     sign_in(page, site)
     page.wait_for_url(f"{site.url}/desk")
     paths = ("/desk", "/desk?q=nothing", "/desk/me", "/desk/me/codes", "/desk/people", "/desk/log", joining, "/desk/x")
-    for path in paths:
+    for path in (*paths, "/desk/drafts", f"/desk/drafts/{waiting}/approve"):
         page.goto(site.url + path)
         page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         assert wrong_with(page) == [], path
