@@ -66,6 +66,14 @@ class Refused(Invalid):
     remedy = "Use an https address that is reachable from the whole internet."
 
 
+class Redirected(Refused):
+    """The other side answers with a redirect, and those are not followed."""
+
+    def __init__(self, status: int, location: str) -> None:
+        super().__init__(f"The other side answers with a redirect ({status}), and those are not followed.")
+        self.location = location  #: where it leads, as it came: a caller that follows is guarded again
+
+
 class Unreachable(Unavailable):
     """The other side does not answer."""
 
@@ -165,7 +173,7 @@ class Outbound:
             raise _sorted(error, seconds) from error
         if 300 <= response.status < 400:
             response.close()
-            raise Refused(f"The other side answers with a redirect ({response.status}), and those are not followed.")
+            raise Redirected(response.status, response.headers.get("Location", ""))
         body, whole = await _read(response)
         return Answer(response.status, response.headers, body, whole)
 

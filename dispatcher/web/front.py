@@ -21,12 +21,15 @@ from dispatcher.config import LANGUAGES, Settings
 from dispatcher.embedded.inbox import Inbox
 from dispatcher.limiting import Limiter, Puzzle
 from dispatcher.overview import Followers
+from dispatcher.previewing import Previews
 from dispatcher.rendering import environment
 from dispatcher.rendering.catalogues import best_locale
 from dispatcher.tokens import Links, leave_links, manage_links
 from dispatcher.vapid import Vapid
 from dispatcher.web import times
 from dispatcher.web.assets import Assets
+from dispatcher.web.desk.writing_counts import Counts
+from dispatcher.web.desk.writing_links import LinkChecker
 
 #: Pages that anybody may keep for a moment: short enough that nobody waits for news.
 PUBLIC = "public, max-age=5"
@@ -48,6 +51,9 @@ class Front:
     puzzle: Puzzle
     vapid: Vapid
     followers: Followers
+    previews: Previews
+    links: LinkChecker
+    counts: Counts
     inbox: Inbox | None  #: None unless mail goes to the embedded catcher
 
     @classmethod
@@ -66,6 +72,9 @@ class Front:
             puzzle=Puzzle(settings.secret_key, limiter),
             vapid=Vapid(database, settings.secret_key, f"mailto:{settings.mail_from.addr_spec}"),
             followers=Followers(database),
+            previews=Previews(settings),
+            links=LinkChecker(),
+            counts=Counts(),
             inbox=None if settings.inbox_dir is None else Inbox(settings.inbox_dir),
         )
 

@@ -24,6 +24,13 @@ log = structlog.get_logger()
 #: Bytes that a request may carry, and those that the form of a page for everybody may have.
 MAX_BODY = 1_000_000
 MAX_FORM = 16_000
+#: Where somebody writes: a text that is far too long is taken, so that it can be shown again. Strangers are turned away
+#: before it is read.
+MAX_WRITING = 20_000_000
+FOR_WRITERS = "/desk/drafts/"
+#: Where somebody hands in a file of readers, which goes to the disk, with what a form puts around it.
+MAX_UPLOAD = 100_100_000
+FOR_FILES = "/desk/import"
 #: Where forms and messages of strangers come in, all of them small.
 FOR_STRANGERS = (
     *("/s/", "/push/", "/lost", "/confirm/"),
@@ -143,7 +150,7 @@ class BodyLimit:
             return
         # Otherwise the server would go on reading, and throwing away, whatever still comes.
         closing = HTTPException(413, headers={"Connection": "close"})
-        most = MAX_FORM if scope["path"].startswith(FOR_STRANGERS) else MAX_BODY
+        most = _most(scope["path"])
         declared = Headers(scope=scope).get("content-length", "")
         too_long = declared.isdecimal() and int(declared[:20]) > most
         seen = 0
@@ -159,6 +166,15 @@ class BodyLimit:
             return message
 
         await self.app(scope, bounded, send)
+
+
+def _most(path: str) -> int:
+    """The bytes that a request to this path may carry."""
+    if path.startswith(FOR_STRANGERS):
+        return MAX_FORM
+    if path == FOR_FILES:
+        return MAX_UPLOAD
+    return MAX_WRITING if path.startswith(FOR_WRITERS) else MAX_BODY
 
 
 def check_same_site(request: Request, public_url: str, also: Container[str] = ()) -> None:
