@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from dispatcher import db, stories
 from dispatcher.addresses import MAX_ADDRESS, MailAddress, address_hash, parse_address
@@ -94,28 +95,49 @@ async def import_followers(
     progress: Progress = lambda _bytes, _so_far: None,
     refused: Callable[[Refusal], None] = lambda _refusal: None,
 ) -> Imported:
-    """Let everybody in the CSV file `path` follow the story `slug`.
+    """Let everybody in the CSV file `path` follow the story `slug`, as `import_file` does.
+
+    Raises `Invalid` also if the file cannot be opened.
+    """
+    await stories.find(database, slug)
+    try:
+        with path.open("rb", buffering=1024 * 1024) as file:
+            return await import_file(
+                database, slug, file, secret_key=secret_key, confirmed=confirmed, progress=progress, refused=refused
+            )
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {error.strerror or error}.", field="file") from error
+
+
+async def import_file(
+    database: db.Database,
+    slug: str,
+    file: BinaryIO,
+    *,
+    secret_key: str,
+    confirmed: bool = False,
+    progress: Progress = lambda _bytes, _so_far: None,
+    refused: Callable[[Refusal], None] = lambda _refusal: None,
+) -> Imported:
+    """Let everybody in an open CSV file follow the story `slug`.
 
     The header needs `email`; `name`, `locale` and `timezone` are optional, other columns are ignored. A reader who
     left the story and an address that is suppressed are never brought back. `progress` is called after every chunk
-    with the bytes read, `refused` for every line that was not imported. Raises `Invalid` if the file or its header
-    cannot be read, `NotFound` for the story, `DatabaseUnavailable`.
+    with the bytes read, `refused` for every line that was not imported. Raises `Invalid` if the header cannot be read,
+    `NotFound` for the story, `DatabaseUnavailable`, and OSError if the file cannot be read on.
     """
     began = time.monotonic()
     story = await stories.find(database, slug)
     result = Imported(story=slug, confirmed=confirmed)
     try:
-        with path.open("rb", buffering=1024 * 1024) as file:
-            source = CsvFile(file, wanted="email")
-            result.ignored_columns = tuple(name for name in source.columns if name not in COLUMNS)
-            chunks = _chunks(source, secret_key)
-            connection = await database.dedicated()
-            try:
-                await _take_in(connection, chunks, story.id, result, progress, refused)
-            finally:
-                await connection.close()
-    except OSError as error:
-        raise Invalid(f"{path} cannot be read: {error.strerror or error}.", field="file") from error
+        source = CsvFile(file, wanted="email")
+        result.ignored_columns = tuple(name for name in source.columns if name not in COLUMNS)
+        chunks = _chunks(source, secret_key)
+        connection = await database.dedicated()
+        try:
+            await _take_in(connection, chunks, story.id, result, progress, refused)
+        finally:
+            await connection.close()
     except db.Lost as error:
         raise DatabaseUnavailable(
             "The database went away during the import.",
@@ -123,6 +145,48 @@ async def import_followers(
         ) from error
     result.seconds = time.monotonic() - began
     return result
+
+
+def check(
+    file: BinaryIO, *, refused: Callable[[Refusal], None], progress: Callable[[int, int], None], every: int = 1_000
+) -> int:
+    """Read a whole open file as `import_file` would, and change nothing: the number of lines that could be imported.
+
+    `refused` is called for every line that could not, `progress` after every so many lines, also empty ones, with the
+    bytes read and the lines; what they raise ends it. Blocks. Raises `Invalid` if the header cannot be read.
+    """
+    source = CsvFile(_Watched(file, progress, every), wanted="email")  # type: ignore[arg-type]  # it reads lines alone
+    encode = _encoder(source.columns, "only checked")
+    good = 0
+    for row in source.rows():
+        if isinstance(row, Broken):
+            refused(Refusal(row.line, "", str(row.reason), row.detail))
+            continue
+        try:
+            encode(*row)
+        except _Refused as refusal:
+            refused(Refusal(row[0], refusal.column, refusal.reason, refusal.detail))
+        else:
+            good += 1
+    return good
+
+
+class _Watched:
+    """A file that tells how much of it was read."""
+
+    def __init__(self, file: BinaryIO, progress: Callable[[int, int], None], every: int) -> None:
+        self._file = file
+        self._progress = progress
+        self._every = every
+        self._bytes = self._lines = 0
+
+    def readline(self, most: int) -> bytes:
+        found = self._file.readline(most)
+        self._bytes += len(found)
+        self._lines += 1
+        if self._lines % self._every == 0:
+            self._progress(self._bytes, self._lines)
+        return found
 
 
 @dataclass(slots=True)

@@ -465,7 +465,8 @@ ALTER TABLE proofs ALTER COLUMN filler SET STORAGE PLAIN;
 -- Workers listen on the channel `dispatcher`: they hear within milliseconds what they must not go on doing.
 CREATE FUNCTION tell_blast() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('dispatcher', 'blast:' || NEW.id || ':' || NEW.state);
+    PERFORM pg_notify('dispatcher', 'blast:' || NEW.id || ':'
+        || CASE WHEN NEW.is_drill AND NEW.state = 'cutting' THEN 'drill' ELSE NEW.state::text END);
     RETURN NULL;
 END $$;
 CREATE TRIGGER blasts_tell AFTER INSERT OR UPDATE OF state ON blasts
@@ -573,6 +574,36 @@ CREATE TABLE sign_in_attempts (
     at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX sign_in_attempts_by_account ON sign_in_attempts (account_hash, at);
+
+-- Files of readers that the desk has handed in, and how far each has come. `counts`: what an import counts, once it does.
+-- Nothing is imported of a file that is not good, unless `leaves_out` allows to leave its bad lines out.
+CREATE TABLE imports (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    story_id bigint NOT NULL REFERENCES stories,
+    name text NOT NULL CHECK (length(name) <= 80),
+    size bigint NOT NULL,
+    by text NOT NULL,
+    confirmed boolean NOT NULL,
+    leaves_out boolean NOT NULL,
+    state text NOT NULL DEFAULT 'waiting'
+        CHECK (state IN ('waiting', 'checking', 'importing', 'done', 'refused', 'failed')),
+    bytes_read bigint NOT NULL DEFAULT 0,
+    counts jsonb NOT NULL DEFAULT '{}',
+    reason text NOT NULL DEFAULT '',
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz
+);
+
+-- Lines of such a file that were not imported, and why: never what stands in them.
+CREATE TABLE import_lines (
+    import_id bigint NOT NULL REFERENCES imports ON DELETE CASCADE,
+    line bigint NOT NULL,
+    field text NOT NULL,
+    reason text NOT NULL,
+    detail text NOT NULL,
+    PRIMARY KEY (import_id, line)
+);
 
 -- What leads have set: when a second person has to approve, and for how many readers.
 CREATE TABLE desk_settings (

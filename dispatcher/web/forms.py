@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from dispatcher.errors import Invalid
@@ -14,6 +16,9 @@ from dispatcher.web.guards import Forbidden
 
 MAX_FIELDS = 30
 URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+#: Bytes of a field beside a file.
+MAX_FIELD = 16_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +37,7 @@ class Sent:
     """A form as it came in."""
 
     fields: Mapping[str, str] = field(default_factory=dict)
+    file: UploadFile | None = None  #: lies on the disk, and is the page's to close
 
     def get(self, name: str) -> str:
         return self.fields.get(name, "")
@@ -71,3 +77,18 @@ async def read(request: Request) -> Sent:
     except ValueError as error:
         raise Invalid("This form cannot be read.", remedy="Go back, reload the page, and try again.") from error
     return Sent(fields=dict(pairs))
+
+
+async def read_upload(request: Request) -> Sent:
+    """The fields of a form with one file, which is streamed to the disk. Raises as `read` does."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MULTIPART:
+        raise Forbidden("This was not sent by a form.", remedy="Open the page, and press the button there.")
+    try:
+        form = await request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD)
+    except HTTPException as error:
+        if error.status_code != 400:
+            raise
+        raise Forbidden("This form cannot be read.", remedy="Go back, reload the page, and try again.") from error
+    files = [each for each in form.values() if isinstance(each, UploadFile)]
+    fields = {name: value for name, value in form.items() if isinstance(value, str)}
+    return Sent(fields=fields, file=files[0] if files else None)

@@ -126,6 +126,13 @@ CREATE INDEX deliveries_unreached ON deliveries (blast_id, state, subscriber_id)
 CREATE INDEX subscribers_held ON subscribers (id) WHERE paused_until IS NOT NULL OR quiet_from IS NOT NULL;
 CREATE INDEX confirmations_open ON confirmations (story_id) WHERE used_at IS NULL;
 
+CREATE OR REPLACE FUNCTION tell_blast() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('dispatcher', 'blast:' || NEW.id || ':'
+        || CASE WHEN NEW.is_drill AND NEW.state = 'cutting' THEN 'drill' ELSE NEW.state::text END);
+    RETURN NULL;
+END $$;
+
 ALTER TABLE batches ADD COLUMN starts_at timestamptz;
 CREATE FUNCTION mail_audience(story bigint, moment timestamptz, is_minor boolean)
 RETURNS TABLE (subscriber_id bigint) LANGUAGE sql STABLE AS $$
@@ -145,11 +152,42 @@ RETURNS TABLE (device_id bigint, subscriber_id bigint) LANGUAGE sql STABLE AS $$
 $$;
 CREATE INDEX subscribers_by_email ON subscribers (lower(email) COLLATE "C", id);
 CREATE INDEX suppressions_by_time ON suppressions (created_at, address_hash);
+CREATE TABLE imports (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    story_id bigint NOT NULL REFERENCES stories,
+    name text NOT NULL CHECK (length(name) <= 80),
+    size bigint NOT NULL,
+    by text NOT NULL,
+    confirmed boolean NOT NULL,
+    leaves_out boolean NOT NULL,
+    state text NOT NULL DEFAULT 'waiting'
+        CHECK (state IN ('waiting', 'checking', 'importing', 'done', 'refused', 'failed')),
+    bytes_read bigint NOT NULL DEFAULT 0,
+    counts jsonb NOT NULL DEFAULT '{}',
+    reason text NOT NULL DEFAULT '',
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz
+);
+CREATE TABLE import_lines (
+    import_id bigint NOT NULL REFERENCES imports ON DELETE CASCADE,
+    line bigint NOT NULL,
+    field text NOT NULL,
+    reason text NOT NULL,
+    detail text NOT NULL,
+    PRIMARY KEY (import_id, line)
+);
 """
 
 # A value cannot be taken from a type, so the types are made anew.
 DOWN = """
+DROP TABLE import_lines, imports;
 DROP INDEX suppressions_by_time, subscribers_by_email;
+CREATE OR REPLACE FUNCTION tell_blast() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('dispatcher', 'blast:' || NEW.id || ':' || NEW.state);
+    RETURN NULL;
+END $$;
 DROP FUNCTION mail_audience(bigint, timestamptz, boolean);
 DROP FUNCTION push_audience(bigint, timestamptz, boolean);
 ALTER TABLE batches DROP COLUMN starts_at;
