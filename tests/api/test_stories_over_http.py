@@ -96,3 +96,24 @@ def test_head_is_answered_like_get_without_a_body(site: Site) -> None:
     assert answer.status_code == 200
     assert answer.content == b""
     assert int(answer.headers["content-length"]) > 0
+
+
+def test_a_final_update_closes_its_story_and_names_the_one_that_goes_on(site: Site) -> None:
+    site.create_story("flood")
+    site.create_story("rebuilding")
+    wrong = {"headline": "Over", "body": "x", "successor": "rebuilding"}
+    with site.cms() as cms:
+        answer = cms.post("/api/v1/stories/flood/updates", json=wrong)
+        assert problem(answer, 422, "invalid")["field"] == "successor"
+        answer = cms.post("/api/v1/stories/flood/updates", json={**wrong, "kind": "final", "successor": "no"})
+        assert problem(answer, 404, "not-found")["field"] == "successor"
+        for status in (201, 200):  # the same key is answered from the first time, though the story is closed by then
+            answer = cms.post(
+                "/api/v1/stories/flood/updates", json={**wrong, "kind": "final"}, headers={"Idempotency-Key": "once"}
+            )
+            assert answer.status_code == status, answer.text
+        story = cms.get("/api/v1/stories/flood").json()
+        assert (story["state"], story["successor"]) == ("closed", "rebuilding")
+        problem(cms.post("/api/v1/stories/flood/updates", json={"headline": "More", "body": "x"}), 409, "story-closed")
+        right = {"headline": "Not over", "body": "x", "kind": "correction", "corrects": 1}
+        assert cms.post("/api/v1/stories/flood/updates", json=right).status_code == 201

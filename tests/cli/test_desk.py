@@ -43,6 +43,29 @@ def test_a_story_is_created_listed_and_closed(program: Program, story: str) -> N
     ]
 
 
+def test_a_story_is_merged_into_another_and_that_ends_with_a_final_update(
+    program: Program, story: str, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO stories (slug, headline) VALUES ('levee', 'The levee'), ('after', 'After')")
+        connection.execute("INSERT INTO subscribers (email, address_hash) VALUES ('ada@mail.example', 'x')")
+        connection.execute("INSERT INTO subscriptions (story_id, subscriber_id, confirmed_at) VALUES (2, 1, now())")
+    seen = program("story", "merge", "levee", "--into", story, "--dry-run", "--json").json
+    assert (seen["moving"], seen["left"], seen["dry_run"]) == (1, 0, True)
+    done = program("story", "merge", "levee", "--into", story)
+    assert done.out.startswith("1 readers move from levee to tarrow-flood")
+    again = program("story", "merge", "levee", "--into", story)
+    assert (again.code, "is closed" in again.err) == (1, True)
+    final = ("publish", story, "--headline", "It is over", "--body-file", "-", "--kind", "final")
+    wrong = program(*final, "--successor", story, stdin=b"x")
+    assert (wrong.code, "its own successor" in wrong.err) == (1, True)
+    assert program(*final, "--successor", "after", stdin=b"The water is gone.").code == 0
+    listed = program("story", "list", "--json").json["stories"]
+    assert {(each["slug"], each["state"], each["successor"]) for each in listed} == {
+        *(("after", "developing", None), ("tarrow-flood", "closed", "after"), ("levee", "closed", "tarrow-flood"))
+    }
+
+
 def test_a_story_that_exists_is_not_created_again(program: Program, story: str) -> None:
     answer = program("story", "create", story, "--headline", "Again")
 
