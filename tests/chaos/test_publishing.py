@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from dispatcher import publishing
+from dispatcher import drafting, publishing
 from dispatcher.model import Draft, Importance
 from dispatcher.nudges import Task
+from dispatcher.roles import Role
 from tests.api.serving import running, settings_for
 from tests.chaos.conftest import LONG, Ground, Scale
 from tests.support.bells import ring_from
 from tests.support.crowd import Crowd, a_crowd, disconnect, held
+from tests.support.desk import TEXT, employ, log_of
 from tests.support.fleet import ROOT, Fleet
 from tests.support.newsroom import SECRET, Newsroom
 from tests.support.proxy import proxies
@@ -130,6 +132,32 @@ async def test_a_publisher_that_dies_before_its_commit_has_published_nothing(
 
     assert (await updates(room, crowd.slug), crowd.taken(ground.relay)) == (0, 0)
     assert (verdict.lost, verdict.duplicates) == (0, 0)
+
+
+async def test_a_worker_that_dies_while_it_publishes_what_was_scheduled_leaves_it_to_another(
+    room: Newsroom, fleet: Fleet, ground: Ground, scale: Scale
+) -> None:
+    """kill -9 with the update of a scheduled draft written and its blast not: it is published once, and all get it."""
+    crowd = await a_crowd(room, 100)
+    editor = await employ(room, crowd.slug, Role.EDITOR)
+    draft = await drafting.begin(room.database, crowd.slug, by=editor, text=TEXT)
+    async with held(ground.database_url, "LOCK TABLE blasts IN ACCESS EXCLUSIVE MODE"):
+        await room.run(
+            "UPDATE drafts SET state = 'scheduled', send_at = now(), scheduled_by = author WHERE id = %s", draft.id
+        )
+        name = await until_waiting(room, "INSERT INTO blasts")
+        (worker,) = [each for each in fleet.workers if each.name == name]
+        fleet.kill(worker)
+        await disconnect(room, worker.name)
+        assert await updates(room, crowd.slug) == 0
+    fleet.start_worker()
+    async with asyncio.timeout(scale.seconds):
+        while not await updates(room, crowd.slug):
+            await asyncio.sleep(0.02)
+    await reached_once(crowd, ground, seconds=scale.seconds)
+
+    assert await updates(room, crowd.slug) == 1
+    assert await log_of(room, draft.subject) == ["began a draft", "sent"]
 
 
 @pytest.mark.parametrize("moment", [None, 1, 3, 4, "the end"] if LONG else [None, 3, "the end"])

@@ -16,7 +16,7 @@ from dispatcher.errors import Conflict, DispatcherError, Invalid, NotFound
 from dispatcher.model import DraftState, Importance, Kind
 from dispatcher.roles import What
 from dispatcher.web.desk.visiting import Visit, done_word
-from dispatcher.web.times import lasted, on_clock
+from dispatcher.web.times import lasted, on_clock, zone_of
 
 DONE = {
     "approved": "Approved. Whoever may send can send it now.",
@@ -101,7 +101,9 @@ def when(writing: Writing, zone: str) -> str:
     if writing.send_at is None:
         return ""
     if writing.send_local is None:
-        return on_clock(writing.send_at, zone)
+        wall = writing.send_at.astimezone(zone_of(zone)).replace(tzinfo=None)
+        twice = ", the first time: the clocks show it twice" if drafting.happens_twice(wall, zone) else ""
+        return on_clock(writing.send_at, zone) + twice
     local = writing.send_local
     return f"{local:%a} {local.day} {local:%B %Y, %H:%M} by each reader’s clock, from {on_clock(writing.send_at, zone)}"
 
