@@ -24,6 +24,7 @@ from dispatcher.errors import Conflict, Invalid, StoryClosed
 from dispatcher.model import DraftState, Importance
 from dispatcher.people import Person
 from dispatcher.roles import Role
+from dispatcher.web.desk.drafts import when
 from tests.support.desk import TEXT, employ, log_of, set_rule, updates
 from tests.support.newsroom import NO_BROKER, Newsroom, newsroom
 
@@ -113,6 +114,9 @@ async def test_a_schedule_can_be_edited_and_cancelled_and_whoever_edits_voids_it
     assert (draft.state, draft.send_at, draft.send_local) == (DraftState.SCHEDULED, wall, None)
     with pytest.raises(Conflict, match="scheduled"):
         await drafting.send(room.database, room.bell, draft.id, version=1, by=ed)
+    assert when(draft, KYIV) == f"{wall:%a} {wall.day} {wall:%B %Y, %H:%M} {wall.tzname()}"
+    in_autumn = replace(draft, send_at=datetime(2027, 10, 31, 0, 30, tzinfo=UTC))
+    assert when(in_autumn, KYIV) == "Sun 31 October 2027, 03:30 EEST, the first time: the clocks show it twice"
     later = await drafting.schedule(room.database, draft.id, version=1, by=ed, at=TOMORROW, clock="reader", zone=KYIV)
     assert later.send_local == datetime.fromisoformat(TOMORROW)
 
