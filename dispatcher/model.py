@@ -146,8 +146,11 @@ class Update:
     body: str  #: Markdown
     published_at: datetime
     expires_at: datetime | None = None
-    corrects: int | None = None  #: id of the update that this one corrects
+    corrects: int | None = None  #: id of the update that this one corrects, or withdraws
     corrects_seq: int | None = None
+    withdrawn_at: datetime | None = None  #: it was taken back then
+    withdrawn_because: str = ""
+    withdrawn_by: int | None = None  #: number of the update that took it back
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

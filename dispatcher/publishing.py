@@ -155,7 +155,7 @@ async def _insert(
         raise StoryClosed(f"The story {slug!r} is closed and takes no more updates.", field="story")
     if not is_approved:
         await approval.check(tx, story.id, draft)
-    wrong = await _corrected(tx, story.id, draft.corrects_seq)
+    wrong = None if draft.corrects_seq is None else await corrected(tx, story.id, draft.corrects_seq)
     row = await tx.one(
         "insert_update",
         story_id=story.id,
@@ -216,9 +216,8 @@ async def _superseded(tx: db.Connection, update_id: int) -> tuple[int, ...]:
     return tuple(each["id"] for each in await tx.all("blasts_superseded_by", update_id=update_id))
 
 
-async def _corrected(tx: db.Connection, story_id: int, seq: int | None) -> db.Row | None:
-    if seq is None:
-        return None
+async def corrected(tx: db.Connection, story_id: int, seq: int) -> db.Row:
+    """The update that a correction names. Raises `Invalid` if there is none, or it is none that could be corrected."""
     row = await tx.one("find_update", story_id=story_id, seq=seq) if 0 < seq < 2**31 else None
     if row is None:
         raise Invalid(f"There is no update {seq} to correct in this story.", field="corrects")

@@ -48,7 +48,7 @@ LOADING = 1.0
 #: How often a batch is offered back, a second apart, before its lease is left to lapse.
 RELEASE_TRIES = 5
 STOPS = "the worker stops"
-#: What `claim_batch` calls the channel of all drills.
+#: What `claim_batch` calls the channel of all drills, and the database one that has just begun.
 DRILL = "drill"
 #: What a batch needs of the database, with values that touch nothing: run once when a connection is made.
 WARM: Mapping[str, Mapping[str, Any]] = {
@@ -362,6 +362,8 @@ class Sender:
             for outbox in self._outboxes.values():
                 outbox.channel.expect()
             self.on_published()
+        elif state == DRILL:
+            self.on_published()  # and no lane is opened for it
         elif state == BlastState.SENDING:
             self._stopped_blasts.discard(blast_id)
             self.nudge()

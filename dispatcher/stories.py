@@ -201,4 +201,7 @@ def update_from(row: db.Row) -> Update:
         expires_at=row["expires_at"],
         corrects=row["corrects"],
         corrects_seq=row["corrects_seq"],
+        withdrawn_at=row.get("withdrawn_at"),
+        withdrawn_because=row.get("withdrawn_because") or "",
+        withdrawn_by=row.get("withdrawn_by"),
     )

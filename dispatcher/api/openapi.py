@@ -57,7 +57,23 @@ UPDATE: dict[str, Any] = {
     "corrects": None,
     "published_at": "2026-11-09T01:53:07.418Z",
     "expires_at": None,
+    "withdrawn_at": None,
+    "withdrawn_because": None,
     "url": f"{SITE}/s/tarrow-flood#u8",
+}
+WITHDRAWN: dict[str, Any] = {
+    "story": "tarrow-flood",
+    "update": {
+        **UPDATE,
+        "seq": 9,
+        "kind": "withdrawal",
+        "headline": "The gauge was read wrongly. The dam holds.",
+        "summary": "",
+        "corrects": 8,
+        "url": f"{SITE}/s/tarrow-flood#u9",
+    },
+    "blasts": [{"id": 50, "url": f"{SITE}/api/v1/blasts/50"}],
+    "superseded": [48, 49],
 }
 PUBLISHED: dict[str, Any] = {
     "story": "tarrow-flood",
@@ -102,6 +118,7 @@ BLAST: dict[str, Any] = {
     "holding": "",
     "steered_by": None,
     "steered_at": None,
+    "is_drill": False,
 }
 _STEERED = {"steered_by": "cms", "steered_at": "2026-11-09T01:53:08.102Z"}
 PAUSED: dict[str, Any] = {**BLAST, "state": "paused", **_STEERED}
@@ -111,7 +128,7 @@ LISTED_BLAST: dict[str, Any] = {
     **{name: BLAST[name] for name in ("id", "channel", "state", "story", "seq", "headline")},
     "published_at": UPDATE["published_at"],
     "candidates": BLAST["candidates"],
-    **{name: BLAST[name] for name in ("steered_by", "steered_at")},
+    **{name: BLAST[name] for name in ("steered_by", "steered_at", "is_drill")},
 }
 RETRIED: dict[str, Any] = {"retried": 2, "left_out": 1, "dry_run": True, "blast": BLAST}
 

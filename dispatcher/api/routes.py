@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dispatcher import access, db, drafting, publishing, reporting, steering, stories
+from dispatcher import access, db, drafting, publishing, reporting, steering, stories, withdrawing
 from dispatcher.api import openapi, scopes
 from dispatcher.api.problems import UnsupportedMediaType
 from dispatcher.api.schemas import (
@@ -30,6 +30,7 @@ from dispatcher.api.schemas import (
     StoryOut,
     StoryWithUpdates,
     UpdateOut,
+    Withdrawal,
 )
 from dispatcher.config import Settings
 from dispatcher.nudges import Bell
@@ -88,6 +89,7 @@ async def _caller(request: Request, database: Database, _: Annotated[object, Sec
 
 Caller = Annotated[str, Depends(_caller)]
 Slug = Annotated[str, Path(description="The story's slug.", examples=["tarrow-flood"])]
+Seq = Annotated[int, Path(ge=1, le=2**31 - 1, description="The update's number in its story.", examples=[8])]
 
 BlastId = Annotated[int, Path(ge=1, le=MAX_ID, description="The blast's number.", examples=[48])]
 
@@ -191,6 +193,28 @@ async def publish_update(
         response.status_code = 200
         response.headers["Idempotent-Replay"] = "true"
     return answer
+
+
+@router.post(
+    "/stories/{slug}/updates/{seq}/withdraw",
+    response_model=PublishedOut,
+    tags=["Updates"],
+    summary="Withdraw an update",
+    responses=openapi.answers(200, openapi.WITHDRAWN, 401, 404, 409, 413, 415, 422, 503),
+)
+async def withdraw_update(
+    slug: Slug,
+    seq: Seq,
+    body: Withdrawal,
+    database: Database,
+    bell: Ringer,
+    public_url: PublicUrl,
+    by: Caller,
+) -> Any:
+    """Takes an update back: what has not gone out never does, its text is shown no longer, and pushes of it that are on
+    screens are replaced by the reason. Nobody is mailed; publish a correction if its readers need the right text."""
+    withdrawn = await withdrawing.withdraw(database, bell, slug, seq, by=by, reason=body.reason)
+    return PublishedOut.of(withdrawn, public_url)
 
 
 @router.post(

@@ -313,6 +313,10 @@ class PublishedOut(BaseModel):
 class Withdrawal(Body):
     """Why an update is taken back."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "The gauge was read wrongly. The dam holds."}]},
+    )
+
     reason: StrictStr = Field(
         description="What readers are told, in one line.",
         examples=["The gauge was read wrongly. The dam holds."],

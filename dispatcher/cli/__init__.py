@@ -14,7 +14,21 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import bench, blasts, demo, desk, doctor, machine, parts, stories, subscribers, tokens, updates
+from dispatcher.cli import (
+    bench,
+    blasts,
+    demo,
+    desk,
+    doctor,
+    drills,
+    machine,
+    parts,
+    stories,
+    subscribers,
+    tokens,
+    updates,
+    withdrawals,
+)
 from dispatcher.cli.output import FAILED, tell_bug
 
 ONE_MACHINE = "One machine"
@@ -35,6 +49,8 @@ app.command(rich_help_panel=ONE_MACHINE)(machine.up)
 app.add_typer(stories.app, name="story", rich_help_panel=DESK)
 app.add_typer(subscribers.app, name="subscribers", rich_help_panel=DESK)
 app.command(rich_help_panel=DESK)(updates.publish)
+app.add_typer(withdrawals.app, name="update", rich_help_panel=DESK)
+app.command(rich_help_panel=DESK)(drills.drill)
 app.add_typer(blasts.app, name="blast", rich_help_panel=DESK)
 app.command(rich_help_panel=PARTS)(parts.web)
 app.command(rich_help_panel=PARTS)(parts.worker)

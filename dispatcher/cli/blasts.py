@@ -60,7 +60,8 @@ def list_(
 
 def _cells(each: ListedBlast) -> tuple[str, ...]:
     readers = "" if each.candidates is None else f"{each.candidates:,}"
-    return (str(each.id), str(each.state), readers, each.story, str(each.seq), each.headline)
+    state = f"{each.state} (drill)" if each.is_drill else str(each.state)
+    return (str(each.id), state, readers, each.story, str(each.seq), each.headline)
 
 
 @app.command()

@@ -92,10 +92,10 @@ def publish(
 
         published = await publishing.publish(database, Bell(settings.broker_url), slug, draft, by=who(), key=key)
         if wait:
-            return await _wait(database, published, as_json=as_json)
+            return await wait_for(database, published, as_json=as_json)
         if as_json:
             reports = [await reporting.blast(database, each) for each in published.blast_ids]
-            print_json({"blasts": [report.as_json() for report in reports], "update": _as_json(published)})
+            print_json({"blasts": [report.as_json() for report in reports], "update": update_as_json(published)})
         else:
             _say_published(published)
         return None
@@ -103,10 +103,11 @@ def publish(
     run(work, as_json=as_json)
 
 
-async def _wait(database: Database, published: Published, *, as_json: bool) -> int:
+async def wait_for(database: Database, published: Published, *, as_json: bool) -> int:
+    """Watch the blasts of an update until they are through, print what became of them, and say the exit code."""
     reports = await watching.until_settled(database, published.blast_ids)
     if as_json:
-        print_json({"blasts": [report.as_json() for report in reports], "update": _as_json(published)})
+        print_json({"blasts": [report.as_json() for report in reports], "update": update_as_json(published)})
     else:
         for report in reports:
             watching.print_report(report)
@@ -160,7 +161,8 @@ def _say_published(published: Published) -> None:
         say(f"Watch it go out: dispatcher blast show {blast_id} --watch")
 
 
-def _as_json(published: Published) -> dict[str, object]:
+def update_as_json(published: Published) -> dict[str, object]:
+    """The public form of an update that was just made."""
     update = published.update
     return {
         "id": update.id,

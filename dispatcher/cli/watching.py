@@ -60,7 +60,8 @@ def verdict(reports: Sequence[BlastReport]) -> int:
 
 def print_report(report: BlastReport, *, tell: Callable[..., None] = say) -> None:
     """A blast in words and numbers, as a result, or beside it."""
-    tell(f"Blast {report.id}, update {report.seq} of {report.story}: {report.headline}", style="bold")
+    what = "a drill, which reaches nobody, in" if report.is_drill else f"update {report.seq} of"
+    tell(f"Blast {report.id}, {what} {report.story}: {report.headline}", style="bold")
     tell(f"  {report.state}; {_line(report)}")
     for line in standing(report):
         tell(f"  {line}")
@@ -78,7 +79,7 @@ def standing(report: BlastReport) -> list[str]:
             lines.append("What a relay took cannot be called back. If it was wrong, publish a correction.")
         return lines
     if report.state is BlastState.SUPERSEDED:
-        return ["Stopped: a later update has taken its place, and goes to whoever this one had not reached."]
+        return ["Stopped: a later update has replaced, corrected or withdrawn it."]
     return [f"Standing still: {report.holding}"] if report.holding else []
 
 

@@ -65,6 +65,7 @@ def push_context(view: UpdateView, words: Wording) -> dict[str, Any]:
         },
         "title": words.subject(update.kind, update.importance, headline),
         "text": summary or markdown.first_words(update.body, longest=2 * MAX_BODY),
+        "corrected": "" if view.corrected is None else line(view.corrected.headline),
         "successor": successor_context(view),
         "missed": [line(past.headline) for past in view.earlier[: view.missed]],
     }

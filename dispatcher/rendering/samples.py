@@ -76,7 +76,13 @@ def sample_views() -> list[UpdateView]:
     final = replace(view, update=replace(view.update, kind=Kind.FINAL))
     views += [final, replace(final, successor=Successor(slug="rebuilding", headline="Rebuilding the lower city"))]
     correction = replace(view.update, kind=Kind.CORRECTION, corrects_seq=1)
-    return [*views, replace(view, update=correction), replace(view, update=correction, corrected=past[0])]
+    withdrawal = replace(view.update, kind=Kind.WITHDRAWAL, corrects_seq=1)
+    views += [replace(view, update=each, corrected=past[0]) for each in (correction, withdrawal)]
+    return [*views, replace(view, update=correction), replace(view, earlier=(_taken_back(past[0]), *past))]
+
+
+def _taken_back(past: Past) -> Past:
+    return replace(past, kind=Kind.WITHDRAWAL, headline="The gauge was read wrongly")
 
 
 def _update(draft: Draft, seq: int, published_at: datetime) -> Update:

@@ -34,6 +34,8 @@ class Wording:
         """The word in the coloured tag."""
         if kind is Kind.CORRECTION:
             return self.pgettext("tag", "CORRECTION")
+        if kind is Kind.WITHDRAWAL:
+            return self.pgettext("tag", "WITHDRAWN")
         if kind is Kind.FINAL:
             return self.pgettext("tag", "FINAL UPDATE")
         if importance is Importance.BREAKING:
@@ -47,6 +49,8 @@ class Wording:
         prefix = english = ""
         if kind is Kind.CORRECTION:
             prefix, english = self.pgettext("subject", "CORRECTION"), "CORRECTION"
+        elif kind is Kind.WITHDRAWAL:
+            prefix, english = self.pgettext("subject", "WITHDRAWN"), "WITHDRAWN"
         elif kind is Kind.FINAL:
             prefix, english = self.pgettext("subject", "Final update"), "Final update"
         elif importance is Importance.BREAKING:

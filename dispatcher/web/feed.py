@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from markupsafe import Markup, escape
 from starlette.requests import Request
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from dispatcher import stories
 from dispatcher.model import Update
 from dispatcher.web.front import front, public
-from dispatcher.web.reading import CORRECTIONS_WITHIN, body_of, find
+from dispatcher.web.reading import CORRECTIONS_WITHIN, body_of, corrections, find
 
 #: Updates in a feed, the newest first.
 ENTRIES = 50
@@ -24,16 +25,19 @@ class Entry:
     correction: Update | None  #: the newest correction of this update
     html: str  #: not marked as safe: in the feed it stands escaped
 
+    @property
+    def changed(self) -> datetime:
+        """When what it says was last another."""
+        corrected_at = None if self.correction is None else self.correction.published_at
+        return max(at for at in (self.update.published_at, self.update.withdrawn_at, corrected_at) if at is not None)
+
 
 async def story_feed(request: Request) -> Response:
     """`/s/{slug}/feed.xml`: the newest updates of a story, in the language that is asked for."""
     here = front(request)
     story = await find(request)
     updates = await stories.timeline(here.database, story, limit=CORRECTIONS_WITHIN)
-    corrected: dict[int, Update] = {}
-    for each in updates:
-        if each.corrects_seq is not None:
-            corrected.setdefault(each.corrects_seq, each)  # the newest comes first
+    corrected = corrections(updates)
     entries = [Entry(each, corrected.get(each.seq), _text(each, corrected)) for each in updates[:ENTRIES]]
     changed = max([story.created_at, *(each.published_at for each in updates[:1])])
     language = here.language(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from dispatcher import stories
 from dispatcher.errors import NotFound
 from dispatcher.markdown import to_html
-from dispatcher.model import Story, StoryState, Update
+from dispatcher.model import Kind, Story, StoryState, Update
 from dispatcher.web.forms import Form
 from dispatcher.web.front import Front, front, public
 
@@ -108,10 +108,10 @@ async def open_successor(here: Front, story: Story) -> tuple[Story | None, Story
 
 async def _page_of(here: Front, story: Story, before: int | None) -> dict[str, Any]:
     updates = await stories.timeline(here.database, story, before=before, limit=PER_PAGE + 1)
-    newest, corrections = updates, updates
+    newest = updates
     if before is not None:
-        newest = corrections = await stories.timeline(here.database, story, limit=CORRECTIONS_WITHIN)
-    shown = _page(updates, corrections)
+        newest = await stories.timeline(here.database, story, limit=CORRECTIONS_WITHIN)
+    shown = _page(updates, corrections(newest))
     more = len(shown) < len(updates)
     successor, target = await open_successor(here, story)
     return {
@@ -130,11 +130,16 @@ async def _page_of(here: Front, story: Story, before: int | None) -> dict[str, A
     }
 
 
-def _page(updates: Sequence[Update], corrections: Sequence[Update]) -> list[Shown]:
-    corrected: dict[int, Update] = {}
-    for each in corrections:
-        if each.corrects_seq is not None:
-            corrected.setdefault(each.corrects_seq, each)  # the newest comes first
+def corrections(updates: Sequence[Update]) -> dict[int, Update]:
+    """What corrects each of these updates, newest first, that is corrected: the last word on it, not withdrawn."""
+    found: dict[int, Update] = {}
+    for each in updates:
+        if each.kind is Kind.CORRECTION and each.corrects_seq is not None and each.withdrawn_at is None:
+            found.setdefault(each.corrects_seq, found.get(each.seq, each))
+    return found
+
+
+def _page(updates: Sequence[Update], corrected: Mapping[int, Update]) -> list[Shown]:
     shown: list[Shown] = []
     size = 0
     for update in updates[:PER_PAGE]:
@@ -149,7 +154,9 @@ def _page(updates: Sequence[Update], corrections: Sequence[Update]) -> list[Show
 
 
 def body_of(update: Update) -> Markup:
-    """An update's text as clean HTML."""
+    """An update's text as clean HTML; nothing of one that was withdrawn, or whose headline says it all."""
+    if update.withdrawn_at is not None or update.kind is Kind.WITHDRAWAL:
+        return Markup("")
     markdown = update.body
     return _remembered_body(markdown) if len(markdown) <= 8000 else _fresh_body(markdown)
 

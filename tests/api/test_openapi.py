@@ -31,7 +31,7 @@ def test_it_is_openapi_3_1_and_every_reference_in_it_leads_somewhere(document: d
 
 
 def test_every_operation_is_described_and_documents_its_errors(document: dict[str, Any]) -> None:
-    assert len(operations(document)) == 12
+    assert len(operations(document)) == 13
     for operation in operations(document):
         assert operation["summary"]
         assert operation["description"]
@@ -61,19 +61,21 @@ def test_every_example_of_a_request_is_accepted(site: Site, document: dict[str, 
         for name, schema in document["components"]["schemas"].items()
         if "examples" in schema
     }
-    assert examples.keys() == {"NewStory", "StoryChange", "NewUpdate", "NewDraft", "RetryOrder"}
+    assert examples.keys() == {"NewStory", "StoryChange", "NewUpdate", "NewDraft", "RetryOrder", "Withdrawal"}
     with site.cms() as cms:
         story = cms.post("/api/v1/stories", json=examples["NewStory"])
         change = cms.patch("/api/v1/stories/tarrow-flood", json=examples["StoryChange"])
         update = cms.post("/api/v1/stories/tarrow-flood/updates", json=examples["NewUpdate"])
         draft = cms.post("/api/v1/stories/tarrow-flood/drafts", json=examples["NewDraft"])
         retry = cms.post("/api/v1/blasts/1/retry", json=examples["RetryOrder"])
+        withdrawal = cms.post("/api/v1/stories/tarrow-flood/updates/1/withdraw", json=examples["Withdrawal"])
 
     assert story.status_code == 201, story.text
     assert change.status_code == 200, change.text
     assert update.status_code == 201, update.text
     assert draft.status_code == 201, draft.text
     assert retry.status_code == 200, retry.text
+    assert withdrawal.status_code == 200, withdrawal.text
 
 
 def test_the_example_of_a_blast_has_the_members_of_a_real_one(site: Site, document: dict[str, Any]) -> None:

@@ -88,3 +88,37 @@ def test_a_correction_names_what_it_corrects(story: Site) -> None:
 
     assert published["update"]["corrects"] == 1
     assert published["update"]["seq"] == 2
+
+
+def test_a_withdrawn_update_is_marked_everywhere_and_its_text_is_shown_nowhere(story: Site) -> None:
+    """On the page, in both languages, in the feed and over the API; the second time there is nothing to withdraw."""
+    story.publish()
+    with story.cms() as cms:
+        cms.post(UPDATES, json={**GOOD, "summary": "Walk uphill."})
+        answer = cms.post(f"{UPDATES}/2/withdraw", json={"reason": "The levee <b>holds</b>."})
+        again = cms.post(f"{UPDATES}/2/withdraw", json={"reason": "The levee holds."})
+        none = cms.post(f"{UPDATES}/9/withdraw", json={"reason": "The levee holds."})
+        blank = cms.post(f"{UPDATES}/1/withdraw", json={"reason": " "})
+        outside = cms.post(UPDATES, json={**GOOD, "kind": "withdrawal", "corrects": 1})
+        listed = cms.get("/api/v1/stories/tarrow-flood").json()["updates"]
+    page = story.get("/s/tarrow-flood").text
+    page_uk = story.get("/s/tarrow-flood", **{"Accept-Language": "uk"}).text
+    feed = story.get("/s/tarrow-flood/feed.xml").text
+
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["update"]["seq"], answer.json()["update"]["corrects"]) == (3, 2)
+    assert len(answer.json()["superseded"]) == 1
+    problem(again, 409, "conflict")
+    problem(none, 404, "not-found")
+    assert problem(blank, 422, "invalid")["field"] == "reason"
+    assert problem(outside, 422, "invalid")["field"] == "kind"
+    assert [each["withdrawn_because"] for each in listed] == [None, "The levee <b>holds</b>.", None]
+    for shown in (page, page_uk, feed):
+        assert GOOD["headline"] not in shown
+        assert "02:44" not in shown
+        assert "Walk uphill" not in shown
+        assert "The levee &lt;b&gt;holds&lt;/b&gt;." in shown
+    assert "This update was withdrawn" in page
+    assert "This takes back" in page
+    assert "Це оновлення відкликано" in page_uk
+    assert feed.count("<title>Withdrawn: The levee") == 2

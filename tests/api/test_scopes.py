@@ -18,6 +18,7 @@ NEEDS = {
     ("GET", "/api/v1/stories/{slug}"): Scope.READ,
     ("PATCH", "/api/v1/stories/{slug}"): Scope.PUBLISH,
     ("POST", "/api/v1/stories/{slug}/updates"): Scope.PUBLISH,
+    ("POST", "/api/v1/stories/{slug}/updates/{seq}/withdraw"): Scope.STEER,
     ("POST", "/api/v1/stories/{slug}/drafts"): Scope.PUBLISH,
     ("GET", "/api/v1/blasts"): Scope.READ,
     ("GET", "/api/v1/blasts/{blast_id}"): Scope.READ,
@@ -55,7 +56,7 @@ def test_a_token_with_one_scope_opens_what_needs_it_and_nothing_else(site: Site,
     with site.browser(Authorization=f"Bearer {narrow}") as client:
         for (method, path), needs in NEEDS.items():
             before = site.everything()
-            address = path.replace("{slug}", "tarrow-flood").replace("{blast_id}", str(blast))
+            address = path.replace("{slug}", "tarrow-flood").replace("{blast_id}", str(blast)).replace("{seq}", "1")
             answer = client.request(method, address, json={} if method in {"POST", "PATCH"} else None)
             if needs is scope:
                 assert answer.status_code in {200, 409, 422}, (method, path)

@@ -37,14 +37,17 @@ UPDATE stories SET headline = %(headline)s, summary = %(summary)s, in_doubt = %(
 SELECT slug FROM stories WHERE slug = %(slug)s OR slug LIKE %(beginning)s;
 
 -- name: timeline
--- The updates of a story, newest first, at most `limit`, each with the seq of the update that it corrects.
-SELECT u.*, c.seq AS corrects_seq
+-- The updates of a story, newest first, at most `limit`, each with the seq of the update that it corrects, and
+-- with its withdrawal if it was taken back.
+SELECT u.*, c.seq AS corrects_seq, w.published_at AS withdrawn_at, w.headline AS withdrawn_because, w.seq AS withdrawn_by
 FROM updates u LEFT JOIN updates c ON c.id = u.corrects
+LEFT JOIN updates w ON w.corrects = u.id AND w.kind = 'withdrawal'
 WHERE u.story_id = %(story_id)s AND u.seq > 0 AND u.seq < %(before)s
 ORDER BY u.seq DESC LIMIT %(limit)s;
 
 -- name: find_update
--- One update of a story by its number.
-SELECT u.*, c.seq AS corrects_seq
+-- One update of a story by its number, or one of its drills, with the same.
+SELECT u.*, c.seq AS corrects_seq, w.published_at AS withdrawn_at, w.headline AS withdrawn_because, w.seq AS withdrawn_by
 FROM updates u LEFT JOIN updates c ON c.id = u.corrects
+LEFT JOIN updates w ON w.corrects = u.id AND w.kind = 'withdrawal'
 WHERE u.story_id = %(story_id)s AND u.seq = %(seq)s;

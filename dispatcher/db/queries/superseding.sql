@@ -13,11 +13,24 @@ FROM updates u JOIN blasts b ON b.update_id = u.id
 WHERE u.story_id = %(story_id)s AND u.kind NOT IN ('correction', 'withdrawal') AND u.seq BETWEEN 1 AND %(seq)s - 1
   AND b.state IN ('cutting', 'sending', 'paused');
 
+-- name: update_is_going_out
+-- Whether some blast of an update is still going out.
+SELECT EXISTS (SELECT FROM blasts WHERE update_id = %(update_id)s
+               AND (state IN ('cutting', 'sending', 'paused') OR (state = 'superseded' AND done_at IS NULL)));
+
 -- name: blasts_to_correct
 -- The blasts of an update, whose readers a correction goes to, oldest first. A correction that was stopped before its own
 -- audience was frozen has reached nobody: who has the wrong text is still to be found in the blast that it was for.
 SELECT CASE WHEN frozen_at IS NULL THEN coalesce(of_blast, id) ELSE id END AS id, channel
 FROM blasts WHERE update_id = %(update_id)s ORDER BY id;
+
+-- name: pushes_to_withdraw
+-- The push blasts of an update that may have reached somebody: their audience was frozen.
+SELECT id FROM blasts WHERE update_id = %(update_id)s AND channel = 'webpush' AND frozen_at IS NOT NULL ORDER BY id;
+
+-- name: is_withdrawn
+-- Whether an update was taken back.
+SELECT EXISTS (SELECT FROM updates WHERE corrects = %(update_id)s AND kind = 'withdrawal');
 
 -- name: settle_superseded
 -- Write down for some of the readers who were not reached by a superseded blast that they get another instead. A batch
@@ -31,12 +44,14 @@ WITH closed AS (
         ORDER BY b.id LIMIT %(most)s FOR UPDATE OF b SKIP LOCKED)
     RETURNING blast_id, subscriber_ids, attempts > 0 AS is_doubtful
 ), readers AS (
-    SELECT blast_id, unnest(subscriber_ids) AS subscriber_id, is_doubtful FROM closed
+    SELECT c.blast_id, unnest(c.subscriber_ids) AS subscriber_id, c.is_doubtful, u.kind = 'withdrawal' AS is_withdrawn
+    FROM closed c JOIN blasts b ON b.id = c.blast_id JOIN updates u ON u.id = b.superseded_by
 ), written AS (
     INSERT INTO deliveries AS d (blast_id, subscriber_id, recorded_at, state, in_doubt_count, reply)
     SELECT blast_id, subscriber_id, clock_timestamp(),
            CASE WHEN is_doubtful THEN 'in_doubt' ELSE 'superseded' END::delivery_state, is_doubtful::integer,
-           CASE WHEN is_doubtful THEN 'its worker died while it may have been sent' ELSE 'a later update took its place' END
+           CASE WHEN is_doubtful THEN 'its worker died while it may have been sent'
+                WHEN is_withdrawn THEN 'the update was withdrawn' ELSE 'a later update took its place' END
     FROM readers
     ON CONFLICT (blast_id, subscriber_id) DO UPDATE
     SET next_at = NULL, state = CASE d.state WHEN 'deferred' THEN 'superseded' ELSE d.state END
