@@ -12,6 +12,8 @@
   let said = null;
   let places = [];
   let chosen = 0;
+  let answered = null; // the letters that the places are for
+  let isGoing = false; // Return was pressed before the answer to the last letter came
   let asking = null;
   let timer = 0;
 
@@ -37,6 +39,7 @@
       field, list, make("p", {}, said, close),
     );
     field.addEventListener("input", () => {
+      isGoing = false;
       clearTimeout(timer);
       timer = setTimeout(ask, 60);
     });
@@ -55,6 +58,8 @@
     if (!dialog) build();
     if (dialog.open) return;
     field.value = "";
+    answered = null;
+    isGoing = false;
     show([]);
     dialog.showModal();
     field.focus();
@@ -65,8 +70,9 @@
     if (asking) asking.abort();
     asking = new AbortController();
     const { signal } = asking;
+    const letters = field.value;
     try {
-      const answer = await fetch(`/desk/jump?q=${encodeURIComponent(field.value)}`, {
+      const answer = await fetch(`/desk/jump?q=${encodeURIComponent(letters)}`, {
         headers: { Accept: "application/json" }, cache: "no-store", signal,
       });
       if (answer.redirected) {
@@ -75,7 +81,9 @@
       }
       if (!answer.ok) throw new Error(answer.statusText);
       show((await answer.json()).places);
+      answered = letters;
       said.textContent = places.length ? "↑ ↓ choose, ↵ open" : "Nothing is called that.";
+      if (isGoing) take();
     } catch (error) {
       if (error.name !== "AbortError") said.textContent = "The server does not answer. Try again.";
     }
@@ -113,10 +121,14 @@
     const count = places.length;
     if (event.key === "ArrowDown" && count) choose((chosen + 1) % count);
     else if (event.key === "ArrowUp" && count) choose((chosen + count - 1) % count);
-    else if (event.key === "Enter" && event.target === field && !event.isComposing) {
-      if (count) go(places[chosen]);
-    } else return;
+    else if (event.key === "Enter" && event.target === field && !event.isComposing) take();
+    else return;
     event.preventDefault();
+  }
+
+  function take() {
+    isGoing = answered !== field.value;
+    if (!isGoing && places.length) go(places[chosen]);
   }
 
   function go(place) {
