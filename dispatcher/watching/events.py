@@ -86,6 +86,8 @@ def _logged(row: db.Row) -> str:
 def seconds(milliseconds: float) -> str:
     """A length of time as the live page writes it: 0.09 s, 4.1 s, 41 s, 3 min 20 s, 2 h 5 min."""
     value = milliseconds / 1000
+    if value < 0.01:
+        return "under 0.01 s"
     if value < 1:
         return f"{value:.2f} s"
     if value < 10:

@@ -56,7 +56,7 @@ class ReasonLine:
     def remedy(self) -> str:
         """What we do about it, without a time."""
         if self.state is DeliveryState.IN_DOUBT:
-            return "in doubt, sent once more" if self.next_at else "in doubt, left to you"
+            return "sent once more" if self.next_at else "left to you"
         return "" if self.next_at else self.reason.remedy
 
 
@@ -222,6 +222,21 @@ class Watched:
         return self.seq < 0
 
     @property
+    def may_correct(self) -> bool:
+        """Whether a correction can be written: a withdrawn update may still get one, a corrected one has its own."""
+        return self.kind is not Kind.WITHDRAWAL and self.corrected_how is not Kind.CORRECTION and not self.is_drill
+
+    @property
+    def may_withdraw(self) -> bool:
+        return self.kind is not Kind.WITHDRAWAL and self.withdrawn_at is None and not self.is_drill
+
+    @property
+    def may_replace(self) -> bool:
+        """Whether what has not gone out can become the next update."""
+        is_plain = self.kind not in (Kind.CORRECTION, Kind.WITHDRAWAL) and not self.is_drill
+        return is_plain and self.left > 0 and self.takes_updates
+
+    @property
     def withdrawn_at(self) -> datetime | None:
         return self.corrected_at if self.corrected_how is Kind.WITHDRAWAL else None
 
@@ -252,6 +267,11 @@ class Watched:
     @property
     def in_doubt(self) -> int:
         return sum(blast.in_doubt for blast in self.blasts)
+
+    def next_try(self, blast: WatchedBlast) -> datetime | None:
+        """When the first of a blast's deferred readers is tried again."""
+        times = [line.next_at for line in self.reasons if line.blast_id == blast.id and line.next_at is not None]
+        return min(times, default=None)
 
     @property
     def unreached(self) -> int:

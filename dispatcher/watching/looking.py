@@ -57,7 +57,7 @@ async def look(database: db.Database, slug: str, seq: int, memory: Memory | None
         ids = [head["id"] for head in heads]
         found = await progress.read(tx, ids)
         relays = await tx.all("relay_states", **{"class": ALIVE})
-        log = await tx.all("watched_log", subjects=_subjects(row, ids), most=MOST_LINES)
+        log = await tx.all("watched_log", slug=slug, seq=seq, subjects=_subjects(row, ids), most=MOST_LINES)
         until = max((head["done_at"] or row["now"] for head in heads), default=row["now"])
         since = row["published_at"]
         incidents = await tx.all("watched_incidents", blasts=[str(each) for each in ids], since=since, until=until)

@@ -47,10 +47,13 @@ FROM unnest(%(blast_ids)s::bigint[]) AS b (id), LATERAL (
 GROUP BY 1, 2, 3, 4, 5 ORDER BY readers DESC LIMIT 1000;
 
 -- name: watched_log
--- What the log of the desk says about these subjects, the newest first, with people by their names.
+-- What the log of the desk says about these subjects, and about this update of its story, the newest first, with people by
+-- their names.
 SELECT a.at, coalesce(p.name, a.actor) AS who, a.action, a.detail
 FROM audit a LEFT JOIN people p ON p.email = a.actor
-WHERE a.subject = ANY (%(subjects)s::text[]) ORDER BY a.id DESC LIMIT %(most)s;
+WHERE a.subject = ANY (%(subjects)s::text[])
+   OR (a.subject = 'story:' || %(slug)s AND a.detail ->> 'update' = %(seq)s::integer::text)
+ORDER BY a.id DESC LIMIT %(most)s;
 
 -- name: watched_incidents
 -- Of the newest incidents those that concern these blasts: their own, and of relays and workers while they were sent.

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from dispatcher import drafting, steering, stories, watching
+from dispatcher import drafting, steering, stories, watching, withdrawing
 from dispatcher.errors import Conflict, DispatcherError, Invalid, NotFound
 from dispatcher.model import BlastState, DeliveryState, Story, Update
 from dispatcher.roles import What
@@ -84,8 +84,6 @@ async def correct(visit: Visit) -> Response:
 async def withdraw(visit: Visit) -> Response:
     """`POST …/withdraw`: take the update back, with a reason for readers."""
     slug, seq = place(visit)
-    from dispatcher import withdrawing
-
     reason = visit.form.get("reason")
     try:
         await withdrawing.withdraw(
