@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.benchmarks.audiences import readers
+from tests.benchmarks.desk import desk
 from tests.benchmarks.distance import distance
 from tests.benchmarks.figures import Report
 from tests.benchmarks.following import following
@@ -44,6 +45,7 @@ PARTS: dict[str, Callable[[Plan], Found]] = {
     "pushes": pushes,
     "following": following,
     "pages": pages,
+    "desk": desk,
 }
 DOCUMENT = ROOT / "docs" / "performance.md"
 

@@ -18,6 +18,7 @@ TITLES = {
     "pushes": "Web pushes: encrypted, two worker processes, a push service on the same machine",
     "following": "Following a story: the form posted while the whole installation runs",
     "pages": "The page of a story",
+    "desk": "The desk, over the tables of a big newsroom",
 }
 
 
