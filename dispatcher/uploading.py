@@ -77,7 +77,7 @@ class Uploads:
         """
         async with self._database.transaction() as tx:
             await tx.execute("forget_imports")
-            values = {"slug": slug, "name": shown_name(name), "size": size, "by": by}
+            values = {"slug": slug, "name": audit.without_addresses(shown_name(name)), "size": size, "by": by}
             number = await tx.value("begin_import", **values, confirmed=confirmed, leaves_out=leaves_out)
         if number is None:
             raise NotFound("There is no such developing story.", remedy="Choose one from the list.", field="story")
