@@ -22,8 +22,8 @@ log = structlog.get_logger()
 async def drill(database: db.Database, bell: Bell, slug: str, draft: Draft, *, by: str) -> Published:
     """Rehearse `draft` for everyone who follows the story `slug`; nobody has to approve that.
 
-    It takes the place of nothing, and goes to all at once, whatever the draft says of that. A correction is rehearsed for
-    those whom the wrong update has reached. The answer's update has a number below zero. Raises `Invalid`, `TooLarge`,
+    It takes the place of nothing, and goes to all at once, whatever the draft says of that. A correction is rehearsed
+    for those whom the wrong update has reached. The answer's update has a number below zero. Raises `Invalid`, `TooLarge`,
     `NotFound`, `StoryClosed` or `DatabaseUnavailable`; then nothing is written.
     """
     draft = publishing.check(replace(draft, replaces=False, local_time=None))
