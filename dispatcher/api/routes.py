@@ -13,13 +13,12 @@ from starlette.responses import Response
 
 from dispatcher import access, db, drafting, publishing, reporting, steering, stories, withdrawing
 from dispatcher.api import openapi, scopes
+from dispatcher.api.draft_schemas import DraftOut, NewDraft
 from dispatcher.api.problems import UnsupportedMediaType
 from dispatcher.api.schemas import (
     BlastList,
     BlastOut,
-    DraftOut,
     ListedStory,
-    NewDraft,
     NewStory,
     NewUpdate,
     PublishedOut,

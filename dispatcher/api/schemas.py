@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
-from dispatcher.drafting import Text, Writing
 from dispatcher.model import (
     BlastState,
     DeliveryState,
     Draft,
-    DraftState,
     Importance,
     InDoubt,
     Kind,
@@ -109,7 +107,7 @@ class RetryOrder(Body):
         return [DeliveryState(each) for each in self.states]
 
 
-_EXAMPLE: dict[str, Any] = {
+EXAMPLE: dict[str, Any] = {
     "headline": "Millgate levee gives way: leave the lower city on foot, now",
     "summary": "Everyone south of Chandler's Row is told to walk uphill.",
     "body": "The levee gave way at **02:44** along about 60 metres, the city crisis room says.\n\n"
@@ -120,7 +118,7 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class _Written(Body):
+class Written(Body):
     """What an update says, however it comes in."""
 
     headline: StrictStr = Field(
@@ -156,10 +154,10 @@ class _Written(Body):
     )
 
 
-class NewUpdate(_Written):
+class NewUpdate(Written):
     """An update to publish to everyone who follows the story."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     expires_at: WrittenTime | None = Field(
         None,
@@ -178,28 +176,6 @@ class NewUpdate(_Written):
             corrects_seq=self.corrects,
             expires_at=self.expires_at,
             replaces=self.replaces,
-            successor=self.successor,
-        )
-
-
-class NewDraft(_Written):
-    """An update that somebody at the desk looks at before it goes out."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{**_EXAMPLE, "expires_in": 21600}]})
-
-    expires_in: StrictInt | None = Field(None, ge=60, le=31_536_000, description="Seconds from when it is published.")
-
-    def text(self) -> Text:
-        """As the action takes it."""
-        return Text(
-            headline=self.headline,
-            body=self.body,
-            summary=self.summary,
-            kind=self.kind,
-            importance=self.importance,
-            corrects_seq=self.corrects,
-            replaces=self.replaces,
-            expires_in=None if self.expires_in is None else timedelta(seconds=self.expires_in),
             successor=self.successor,
         )
 
@@ -322,28 +298,6 @@ class Withdrawal(Body):
         examples=["The gauge was read wrongly. The dam holds."],
         json_schema_extra=described(MAX_HEADLINE, shortest=1),
     )
-
-
-class DraftOut(BaseModel):
-    """A draft that waits at the desk."""
-
-    id: int
-    story: str = Field(description="The slug of the story.")
-    state: DraftState
-    headline: str
-    needs_approval: str | None = Field(description="Why a second person has to approve it; null if nobody has to.")
-    url: str = Field(description="Where the desk finds it.")
-
-    @classmethod
-    def of(cls, writing: Writing, why: str | None, public_url: str) -> DraftOut:
-        return cls(
-            id=writing.id,
-            story=writing.story.slug,
-            state=writing.state,
-            headline=writing.text.headline,
-            needs_approval=why,
-            url=f"{public_url}/desk/drafts/{writing.id}",
-        )
 
 
 class Reason(BaseModel):
