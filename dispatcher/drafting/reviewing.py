@@ -141,7 +141,7 @@ async def waiting(database: db.Database, writings: list[Writing]) -> list[Writin
             and not each.is_approved
             and (
                 each.state is DraftState.SUBMITTED
-                or await approval.needed(connection, each.story.id, each.text.draft())
+                or await approval.needed(connection, each.story.id, each.text.draft(), is_quick=True)
             )
         ]
     return sorted(found, key=lambda each: each.submitted_at or each.updated_at)
