@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import os
+import pickle
 import statistics
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import redis
 
+from dispatcher.embedded.valkey import Valkey
 from dispatcher.model import DeliveryState
+from dispatcher.nudges import QueueName
 from tests.api.serving import Site, running, settings_for
 from tests.chaos.conftest import Ground, Scale
 from tests.support.bells import listening
@@ -146,6 +154,76 @@ async def test_workers_listen_again_every_time_the_broker_restarts(
     crowd = await a_crowd(room, 100)
     verdict = await crowd.watch(ground.relay, await crowd.publish(), seconds=scale.seconds)
     assert (verdict.lost, verdict.duplicates) == (0, 0)
+
+
+async def test_whoever_can_write_to_the_broker_runs_no_code_and_sends_nobody_a_mail(
+    room: Newsroom, fleet: Fleet, ground: Ground, scale: Scale, tmp_path: Path
+) -> None:
+    """S34, S35: pickles and YAML are refused; a task that is none, and ids that a nudge names, mean nothing."""
+    canary = tmp_path / "canary"
+    crowd = await a_crowd(room, 50)
+    await listening(ground.valkey, workers=len(fleet.workers), within=60)
+    published = await crowd.publish()
+    await crowd.watch(ground.relay, published, seconds=scale.seconds)
+    sent, before = len(ground.relay.taken), fleet.log.stat().st_size
+
+    for content_type, body in (
+        ("application/x-python-serialize", pickle.dumps(((Canary(canary),), {}, {}))),
+        ("application/x-yaml", f'[[!!python/object/apply:os.system ["touch {canary}"]], {{}}, {{}}]'.encode()),
+        ("application/json", b"[[], {}, {}"),
+    ):
+        put_in(ground.valkey, "dispatcher.send", content_type, body)
+    for task, arguments in (
+        ("dispatcher.erase_everybody", []),
+        ("os.system", [f"touch {canary}"]),
+        ("dispatcher.send", [published.blast_ids[0]]),
+        ("dispatcher.cut", [crowd.slug, "reader1@example.org"]),
+    ):
+        put_in(ground.valkey, task, "application/json", json.dumps([arguments, {}, {}]).encode())
+    await listening(ground.valkey, workers=len(fleet.workers), within=60)
+    said = fleet.log.read_bytes()[before:].decode(errors="replace")
+    verdict = await crowd.verdict(ground.relay, published)
+
+    assert not canary.exists()
+    assert len(ground.relay.taken) == sent
+    assert (verdict.lost, verdict.duplicates, verdict.report.states) == (0, 0, {DeliveryState.ACCEPTED: 50})
+    assert "ContentDisallowed" in said
+    assert "dispatcher.erase_everybody" in said
+    assert all(worker.poll() is None for worker in fleet.workers)
+    following = await a_crowd(room, 20)
+    await following.watch(ground.relay, await following.publish(), seconds=scale.seconds)
+
+
+class Canary:
+    """Whoever unpickles it leaves a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+def put_in(valkey: Valkey, task: str, content_type: str, body: bytes) -> None:
+    """Put a message into the workers' queue, as anybody could who can write to the broker."""
+    name = str(QueueName.BULK)
+    tag = str(uuid.uuid4())
+    message = {
+        "body": base64.b64encode(body).decode(),
+        "content-encoding": "binary" if "python" in content_type else "utf-8",
+        "content-type": content_type,
+        "headers": {"lang": "py", "task": task, "id": tag, "root_id": tag, "parent_id": None, "group": None},
+        "properties": {
+            "correlation_id": tag,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": name},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": tag,
+        },
+    }
+    with redis.Redis(unix_socket_path=str(valkey.socket)) as broker:
+        broker.lpush(name, json.dumps(message))
 
 
 @contextmanager
