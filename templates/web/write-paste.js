@@ -9,12 +9,13 @@ const DEEPEST = 60;
 // The Markdown of some HTML.
 function markdownOf(html) {
   const body = new DOMParser().parseFromString(html, "text/html").body;
-  return wordLists(blocks(body, 0)).replace(/[ \t]+\n/g, "\n").replace(/\n{3,}/g, "\n\n").trim();
+  const tidy = (text) => text.replace(/[ \t]+\n/g, "\n").replace(/\n{3,}/g, "\n\n").trim();
+  return wordLists(tidy(blocks(body, 0)));
 }
 
 // Word writes its lists as paragraphs that begin with a bullet of their own.
 function wordLists(text) {
-  return text.replace(/^[·•▪◦§–o]\s{1,}(?=\S)/gmu, "- ").replace(/^(- .*)\n\n(?=- )/gm, "$1\n").replace(/^(- .*)\n\n(?=- )/gm, "$1\n");
+  return text.replace(/^[·•▪◦§–o]\s{1,}(?=\S)/gmu, "- ").replace(/^(- .*)\n\n(?=- )/gm, "$1\n");
 }
 
 function blocks(node, depth) {
@@ -62,7 +63,7 @@ function link(node, text) {
   const target = (node.getAttribute("href") || "").trim();
   const words = oneLine(text);
   if (!/^(https?:|mailto:)/i.test(target) || !words) return text;
-  const safe = target.replace(/[\s<>()\\]/g, encodeURIComponent);
+  const safe = target.replace(/[\s<>()\\]/g, (sign) => `%${sign.charCodeAt(0).toString(16).padStart(2, "0")}`);
   return words === escaped(target) ? `<${safe}>` : `[${words}](${safe})`;
 }
 

@@ -14,6 +14,8 @@ let saved = form.hasAttribute("data-typed") ? "" : typed(); // what the server h
 let timer = 0;
 let running = null; // the save that is on its way
 let looks = 0; // at links that have not answered yet
+let pressed = null; // where a finger or the mouse is down: what is under it must not change
+let isDropped = false; // what was typed, because they said so
 let stopped = ""; // why nothing is saved any more: `conflict` or `out`
 
 function typed() {
@@ -114,7 +116,7 @@ function refused(problem, status) {
   keep();
   said("Not saved.", "stop");
   if (status === 409 && problem.by) return conflict(problem);
-  if (status === 409) return location.reload(); // it went out meanwhile: the page says so, and what is kept is offered
+  if (status === 409) return form.requestSubmit(); // it went out meanwhile: the answer is a page with what was typed
   tell("stop", `${problem.message} ${problem.remedy}`);
 }
 
@@ -122,7 +124,7 @@ function conflict(problem) {
   stopped = "conflict";
   tell("stop", `${problem.by} has saved this draft at ${problem.at}, so yours was not saved. Your text is below.`,
     ["See both, and decide", () => form.requestSubmit(document.getElementById("show"))],
-    ["Take theirs, and drop mine", () => { forget(); location.reload(); }]);
+    ["Take theirs, and drop mine", () => { forget(); isDropped = true; location.reload(); }]);
 }
 
 function signedOut() {
@@ -169,9 +171,11 @@ function offer() {
 function show(parts) {
   for (const [name, html] of Object.entries(parts || {})) {
     const part = document.getElementById(`part-${name}`);
-    if (part.contains(document.activeElement) && name !== "foot") continue;
-    if (part.querySelector("details[open]")) continue;
-    part.innerHTML = html;
+    const isInUse = part.contains(pressed) || (name !== "foot" && part.contains(document.activeElement));
+    if (isInUse || part.querySelector("details[open]")) continue; // it is brought up to date with the next save
+    const made = document.createElement("template");
+    made.innerHTML = html;
+    if (made.innerHTML !== part.innerHTML) part.replaceChildren(made.content);
   }
   if (typeof tellTimes === "function") tellTimes(form);
   frame();
@@ -257,6 +261,8 @@ form.addEventListener("click", (event) => {
   if (button.dataset.mark) mark(button.dataset.mark);
   if (button.dataset.view) { event.preventDefault(); look(button.dataset.view); }
 });
+addEventListener("pointerdown", (event) => { pressed = event.target; });
+for (const over of ["pointerup", "pointercancel"]) addEventListener(over, () => setTimeout(() => { pressed = null; }));
 form.addEventListener("paste", (event) => {
   const html = event.target.id === "body" ? event.clipboardData.getData("text/html") : "";
   if (!html) return;
@@ -270,10 +276,12 @@ form.addEventListener("submit", async (event) => {
   clearTimeout(timer);
   if (running) {
     event.preventDefault();
-    const waiting = running;
-    await waiting;
+    const deed = event.submitter ? event.submitter.value : "save";
+    await running;
     running = null;
-    form.requestSubmit(event.submitter || undefined);
+    // The buttons are others by now; if this one is gone, what it said is not so any more.
+    const button = [...form.querySelectorAll("button[name=do]")].find((each) => each.value === deed);
+    if (button) form.requestSubmit(button);
     return;
   }
   form.setAttribute("aria-busy", "true");
@@ -283,8 +291,9 @@ addEventListener("pageshow", (event) => {
   form.removeAttribute("aria-busy");
   if (event.persisted) location.reload(); // it may be out by now
 });
-addEventListener("beforeunload", (event) => {
-  if (typed() !== saved && form.getAttribute("aria-busy") !== "true") { keep(); event.preventDefault(); }
+// Whoever leaves with something unsaved finds it again here.
+addEventListener("pagehide", () => {
+  if (typed() !== saved && form.getAttribute("aria-busy") !== "true" && !isDropped) keep();
 });
 
 /* who else is here */
