@@ -276,6 +276,7 @@ def content_from(settings: Settings, row: db.Row, earlier: list[db.Row], count: 
         update=update,
         corrected=_corrected(row),
         successor=_successor(row),
+        merged=tuple(row["merged"]),
         earlier=tuple(_past(each) for each in earlier),
         earlier_count=count,
     )

@@ -69,6 +69,7 @@ class UpdateView:
     missed: int = 0  #: so many of `earlier`, the newest, these readers have not received
     headers: tuple[tuple[str, str], ...] = field(default=())  #: further headers, in ASCII
     successor: Successor | None = None  #: offered to follow
+    merged: tuple[str, ...] = ()  #: headlines of stories whose readers came to this one not long ago
     label: str = ""  #: stands before the subject, where this is not for readers: `[Test]`
 
     @property
@@ -228,6 +229,7 @@ def update_context(view: UpdateView, words: Wording, timezone: str, *, longest: 
         "body": body,
         "corrected": None if view.corrected is None else _past(view.corrected, view, words, stamp),
         "successor": successor_context(view),
+        "merged": [line(headline) for headline in view.merged],
         "missed": earlier[: view.missed],
         "earlier": earlier[view.missed :],
         "more": max(0, count - len(earlier)),

@@ -74,7 +74,14 @@ def sample_views() -> list[UpdateView]:
     views += [replace(view, earlier=past * 4, earlier_count=40, newsroom=Newsroom())]
     views += [replace(view, earlier=(), update=replace(view.update, seq=1, summary="", body="word " * 40_000))]
     final = replace(view, update=replace(view.update, kind=Kind.FINAL))
-    views += [final, replace(final, successor=Successor(slug="rebuilding", headline="Rebuilding the lower city"))]
+    views += [
+        final,
+        replace(
+            final,
+            merged=("The levee at Millgate",),
+            successor=Successor(slug="rebuilding", headline="Rebuilding the lower city"),
+        ),
+    ]
     correction = replace(view.update, kind=Kind.CORRECTION, corrects_seq=1)
     withdrawal = replace(view.update, kind=Kind.WITHDRAWAL, corrects_seq=1)
     views += [replace(view, update=each, corrected=past[0]) for each in (correction, withdrawal)]

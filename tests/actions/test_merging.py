@@ -10,7 +10,9 @@ from dispatcher import db, merging, stories, subscribing
 from dispatcher.errors import Conflict, Invalid, NotFound, StoryClosed
 from dispatcher.model import StoryState
 from tests.actions.test_closing import publish
+from tests.actions.test_replacing import finish, to_each
 from tests.support.newsroom import Newsroom, newsroom
+from tests.support.sink import a_sink
 
 
 async def two_stories(room: Newsroom) -> None:
@@ -109,3 +111,24 @@ async def test_workers_finish_what_was_begun_and_the_other_story_can_be_publishe
     assert sum(await asyncio.gather(*(merging.move(database) for _ in range(3)))) == 91
     assert len(await follows(room, "dam")) == 100
     assert await merging.left(database, begun.story) == 0
+
+
+async def test_who_was_moved_learns_in_the_next_mail_why_it_comes_and_is_told_nothing_that_was_before(
+    database: db.Database,
+) -> None:
+    async with a_sink() as sink:
+        room = newsroom(database, sink.port)
+        await stories.create(database, "levee", headline="The levee at Millgate")
+        await room.follow("levee", "moved@example.org")
+        await room.story("dam", followers=1)
+        async with room.sender() as sender:
+            for headline in ("The dam holds", "The dam leaks"):
+                await finish(room, sender, await publish(room, headline, slug="dam"))
+            await merging.merge(database, "levee", "dam", by="ada")
+            await room.run("UPDATE subscriptions SET last_seq = 1 WHERE last_seq = 2")
+            await finish(room, sender, await publish(room, "The dam is mended", slug="dam"))
+        mails = to_each(sink)
+        (moved,) = mails["moved@example.org"]
+        assert "If you followed “The levee at Millgate”: it goes on in this story." in moved.text
+        assert "SINCE YOUR LAST ALERT" not in moved.text
+        assert "If you followed" not in mails["reader1@example.org"][0].text

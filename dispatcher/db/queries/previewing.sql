@@ -4,7 +4,10 @@ SELECT 'email' AS channel, 0 AS update_id, s.id AS story_id,
        (SELECT greatest(max(u.seq), 0) + 1 FROM updates u WHERE u.story_id = s.id) AS seq,
        c.id AS corrects, c.seq AS corrects_seq, c.headline AS corrects_headline, c.published_at AS corrects_at,
        s.slug, s.headline AS story_headline, s.summary AS story_summary, s.state AS story_state,
-       s.created_at AS story_created_at, n.slug AS successor, n.headline AS successor_headline
+       s.created_at AS story_created_at, n.slug AS successor, n.headline AS successor_headline,
+       ARRAY(SELECT m.headline FROM stories m
+             WHERE m.successor_id = s.id AND m.is_merged AND m.closed_at > clock_timestamp() - interval '30 days'
+             ORDER BY m.closed_at DESC LIMIT 3) AS merged
 FROM stories s
 LEFT JOIN updates c ON c.story_id = s.id AND c.seq = %(corrects_seq)s::integer
 LEFT JOIN stories n ON n.slug = %(successor)s::text

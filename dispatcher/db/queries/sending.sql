@@ -166,12 +166,16 @@ RETURNING id, blast_id, urgency, subscriber_ids, retry, plain, starts_at, lease_
 
 -- name: blast_content
 -- Everything about a blast that its letters and its policy need. A drill shows the number that the real thing would have.
+-- `merged`: stories whose readers came to this one within a month.
 SELECT b.channel, u.id AS update_id, u.story_id, u.kind,
        CASE WHEN b.is_drill THEN (SELECT greatest(max(p.seq), 0) + 1 FROM updates p WHERE p.story_id = u.story_id)
             ELSE u.seq END AS seq, u.importance, u.headline, u.summary, u.body, u.published_at,
        u.expires_at, u.corrects, c.seq AS corrects_seq, c.headline AS corrects_headline,
        c.published_at AS corrects_at, s.slug, s.headline AS story_headline, s.summary AS story_summary,
-       s.state AS story_state, s.created_at AS story_created_at, n.slug AS successor, n.headline AS successor_headline
+       s.state AS story_state, s.created_at AS story_created_at, n.slug AS successor, n.headline AS successor_headline,
+       ARRAY(SELECT m.headline FROM stories m
+             WHERE m.successor_id = s.id AND m.is_merged AND m.closed_at > u.published_at - interval '30 days'
+             ORDER BY m.closed_at DESC LIMIT 3) AS merged
 FROM blasts b JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
 LEFT JOIN stories n ON n.id = s.successor_id AND u.kind = 'final'
 LEFT JOIN updates c ON c.id = u.corrects
