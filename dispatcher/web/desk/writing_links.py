@@ -28,7 +28,8 @@ AT_ONCE = 4
 MOST_KEPT = 500
 MOST_HOPS = 3
 
-_URL = re.compile(r"https?://[^\s<>()\[\]\"'`]+", re.IGNORECASE)
+#: A link may have brackets of its own, as a Markdown reader understands it (CommonMark 6.3).
+_URL = re.compile(r"https?://(?:[^\s<>()\[\]\"'`]|\([^\s<>()]*\))+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
