@@ -381,6 +381,81 @@ END $$;
 CREATE TRIGGER deliveries_count_changed AFTER UPDATE ON deliveries REFERENCING OLD TABLE AS before NEW TABLE AS after
     FOR EACH STATEMENT EXECUTE FUNCTION move_progress();
 
+-- All that the web process may do to the ledger, where it has a role of its own (see `roles.sql`): try readers again, give
+-- up those of a cancelled blast, and forget what was answered about a reader. They run with the rights of the owner.
+CREATE FUNCTION retry_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[], p_reason text, p_lowest integer,
+                              p_highest integer, p_most_doubts integer, p_dry_run boolean)
+RETURNS TABLE (count bigint, left_out bigint) LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    WITH chosen AS (
+        SELECT d.subscriber_id, d.xmin AS version,
+               (s.email IS NOT NULL OR v.id IS NOT NULL) AND f.subscriber_id IS NOT NULL AND x.address_hash IS NULL
+                   AS reachable
+        FROM deliveries d
+        LEFT JOIN devices v ON v.id = d.subscriber_id
+        LEFT JOIN subscribers s ON s.id = coalesce(v.subscriber_id, d.subscriber_id)
+        LEFT JOIN subscriptions f
+               ON f.story_id = p_story_id AND f.subscriber_id = s.id
+              AND (f.ended_at IS NULL OR f.ended_reason IN ('story closed', 'story merged'))
+        LEFT JOIN suppressions x ON x.address_hash = s.address_hash
+        WHERE d.blast_id = p_blast_id AND d.state = ANY (p_states) AND d.state <> 'accepted'
+          AND d.next_at IS NULL
+          AND (p_reason IS NULL OR coalesce(nullif(d.reply, ''), d.state::text) = p_reason)
+          AND (p_lowest IS NULL OR d.code BETWEEN p_lowest AND p_highest)
+          AND NOT (d.state = 'in_doubt' AND d.subscriber_id IN (
+              SELECT unnest(subscriber_ids) FROM batches
+              WHERE blast_id = p_blast_id AND retry AND state IN ('waiting', 'leased')))
+    ), tried AS (
+        UPDATE deliveries d SET next_at = clock_timestamp(), attempts = 0,
+            state = CASE WHEN d.in_doubt_count > 0 THEN 'in_doubt' ELSE 'deferred' END::delivery_state,
+            in_doubt_count = least(d.in_doubt_count, p_most_doubts)
+        FROM chosen c
+        WHERE NOT p_dry_run AND c.reachable
+          AND d.blast_id = p_blast_id AND d.subscriber_id = c.subscriber_id AND d.xmin = c.version
+        RETURNING 1
+    )
+    SELECT CASE WHEN p_dry_run THEN count(*) FILTER (WHERE reachable) ELSE (SELECT count(*) FROM tried) END AS count,
+           count(*) FILTER (WHERE NOT reachable) AS left_out
+    FROM chosen;
+$$;
+
+CREATE FUNCTION end_cancelled() RETURNS SETOF bigint LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    WITH closed AS (
+        UPDATE batches SET state = 'done', reason = 'the blast was cancelled'
+        WHERE state = 'waiting' AND blast_id IN (SELECT id FROM blasts WHERE state = 'cancelled')
+        RETURNING blast_id, subscriber_ids, retry
+    ), given_up AS (
+        SELECT blast_id, unnest(subscriber_ids) AS subscriber_id FROM closed WHERE retry
+        UNION
+        SELECT blast_id, subscriber_id FROM deliveries
+        WHERE next_at IS NOT NULL AND blast_id IN (
+            SELECT id FROM blasts WHERE state = 'cancelled' AND steered_at > clock_timestamp() - interval '1 minute')
+        UNION
+        SELECT blast_id, subscriber_id FROM deliveries
+        WHERE next_at <= clock_timestamp() AND blast_id IN (SELECT id FROM blasts WHERE state = 'cancelled')
+    )
+    UPDATE deliveries d SET next_at = NULL,
+        state = CASE d.state WHEN 'deferred' THEN 'failed' ELSE d.state END,
+        reply = CASE d.state
+            WHEN 'deferred' THEN 'cancelled before the next try; before: ' || coalesce(nullif(d.reply, ''), 'no reply')
+            ELSE d.reply END
+    FROM given_up g
+    WHERE d.blast_id = g.blast_id AND d.subscriber_id = g.subscriber_id AND d.state IN ('deferred', 'in_doubt')
+    RETURNING d.subscriber_id;
+$$;
+
+CREATE FUNCTION forget_replies(p_subscriber_id bigint) RETURNS void LANGUAGE sql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+    UPDATE deliveries SET reply = NULL
+    WHERE blast_id = ANY (ARRAY(
+            SELECT b.id FROM subscriptions f JOIN updates u ON u.story_id = f.story_id JOIN blasts b ON b.update_id = u.id
+            WHERE f.subscriber_id = p_subscriber_id))
+      AND subscriber_id = ANY (ARRAY(
+            SELECT p_subscriber_id
+            UNION ALL SELECT d.id FROM devices d WHERE d.subscriber_id = p_subscriber_id))
+      AND reply IS NOT NULL;
+$$;
+REVOKE EXECUTE ON FUNCTION retry_readers, end_cancelled, forget_replies FROM PUBLIC;
+
 -- What may call the API, and for what (`scopes`). Only a hash of the token is kept, and its first characters to know it by.
 CREATE TABLE api_tokens (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -16,6 +16,7 @@ from dispatcher.model import DeliveryState
 from tests.actions.test_browsers import browser, follow
 from tests.actions.test_following import ADA, Forms
 from tests.support.newsroom import SECRET, newsroom
+from tests.support.plans import explained
 from tests.support.sink import Session, a_sink
 
 BOB = "bob@example.org"
@@ -291,7 +292,7 @@ async def test_one_reader_among_many_is_found_by_key(forms: Forms, name: str) ->
             await forms.room.run("ANALYZE")
         async with forms.database.connection() as connection:
             cursor = await connection.raw.execute(
-                f"EXPLAIN (ANALYZE, FORMAT TEXT) {db.statements()[name]}", {"subscriber_id": row["id"]}
+                f"EXPLAIN (ANALYZE, FORMAT TEXT) {explained(name)}", {"subscriber_id": row["id"]}
             )
             plan = "\n".join(str(line["QUERY PLAN"]) for line in await cursor.fetchall())
         assert "Seq Scan on deliveries" not in plan, plan

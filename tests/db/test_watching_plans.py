@@ -15,6 +15,7 @@ from dispatcher.embedded.postgres import Postgres
 from dispatcher.model import ChannelName, DeliveryState
 from dispatcher.pulse import ALIVE
 from tests.support.databases import fresh_database
+from tests.support.plans import explained
 
 #: Blasts of the ledger, with so many readers each; every fiftieth was not reached.
 BLASTS, READERS = 15, 10_000
@@ -83,7 +84,7 @@ def full_ledger(postgres: Postgres, template_database: str) -> Iterator[str]:
 def test_no_statement_of_the_live_pages_reads_the_ledger_as_a_whole(full_ledger: str, name: str) -> None:
     values, most = STATEMENTS[name]
     with psycopg.connect(full_ledger) as connection:
-        row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {db.statements()[name]}", values).fetchone()
+        row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {explained(name)}", values).fetchone()
         connection.rollback()
 
     assert row is not None
@@ -101,7 +102,7 @@ async def test_the_live_page_is_read_in_less_than_a_tenth_of_a_second(full_ledge
     async with db.Database(full_ledger) as database:
         await watching.look(database, "dam", 7)  # what comes first has everything to plan
         began = time.process_time()
-        watched = await watching.look(database, "dam", 7)
+        watched = await watching.look(database, "dam", 7, watching.Memory())
         page = await watching.readers(database, "dam", 7, wanted, after=f"0-{READERS // 2}")
         took = time.process_time() - began
         async with database.connection() as connection:

@@ -30,14 +30,7 @@ DELETE FROM notices WHERE address_hash = %(address_hash)s;
 -- name: erase_replies
 -- What relays and push services said about a reader. The numbers stay, so that the sums stay true. The stories of the
 -- reader lead to the blasts, and each row is found by its key: the ledger is never read as a whole.
-UPDATE deliveries SET reply = NULL
-WHERE blast_id = ANY (ARRAY(
-        SELECT b.id FROM subscriptions f JOIN updates u ON u.story_id = f.story_id JOIN blasts b ON b.update_id = u.id
-        WHERE f.subscriber_id = %(subscriber_id)s))
-  AND subscriber_id = ANY (ARRAY(
-        SELECT %(subscriber_id)s::bigint
-        UNION ALL SELECT d.id FROM devices d WHERE d.subscriber_id = %(subscriber_id)s))
-  AND reply IS NOT NULL;
+SELECT forget_replies(%(subscriber_id)s);
 
 -- name: erase_from_reasons
 -- What a relay said may name an address also where it tells why a batch, a relay or the night did not go well.
