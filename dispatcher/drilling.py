@@ -13,7 +13,7 @@ import structlog
 
 from dispatcher import audit, db, publishing, stories
 from dispatcher.errors import Invalid, StoryClosed
-from dispatcher.model import ChannelName, Draft, Kind, Published, Story, StoryState, Urgency
+from dispatcher.model import ChannelName, Draft, Published, Story, Urgency
 from dispatcher.nudges import Bell, Task
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ async def _insert(tx: db.Connection, slug: str, draft: Draft, hashed: bytes, *, 
     if found is None:
         raise stories.unknown(slug)
     story = stories.story_from(found)
-    if story.state is StoryState.CLOSED and draft.kind is not Kind.CORRECTION:
+    if not story.takes(draft.kind):
         raise StoryClosed(f"The story {slug!r} is closed and takes no more updates.", field="story")
     wrong_id = await _wrong(tx, story, draft)
     row = await tx.one(

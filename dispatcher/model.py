@@ -133,6 +133,10 @@ class Story:
     followers: int | None = None  #: confirmed subscriptions; None where it was not asked for
     in_doubt: InDoubt | None = None  #: for messages without an answer; None: as the installation does
 
+    def takes(self, kind: Kind) -> bool:
+        """Whether an update of this kind may be published in it: in a closed story what is wrong is still put right."""
+        return self.state is StoryState.DEVELOPING or kind in {Kind.CORRECTION, Kind.WITHDRAWAL}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from dispatcher import approval, audit, db, stories
 from dispatcher.errors import IdempotencyMismatch, Invalid, StoryClosed
-from dispatcher.model import ChannelName, Draft, Kind, Published, Story, StoryState, urgency_of
+from dispatcher.model import ChannelName, Draft, Kind, Published, Story, urgency_of
 from dispatcher.nudges import Bell, Task
 from dispatcher.texts import many_lines, one_line
 
@@ -151,7 +151,7 @@ async def _insert(
     if found is None:
         raise stories.unknown(slug)
     story = stories.story_from(found)
-    if story.state is StoryState.CLOSED and draft.kind is not Kind.CORRECTION:
+    if not story.takes(draft.kind):
         raise StoryClosed(f"The story {slug!r} is closed and takes no more updates.", field="story")
     if not is_approved:
         await approval.check(tx, story.id, draft)

@@ -20,7 +20,7 @@ from dispatcher.drafting.writing import (
     writings_of,
 )
 from dispatcher.errors import Conflict, Invalid, StoryClosed
-from dispatcher.model import DraftState, Importance, Kind, Story, StoryState, Update
+from dispatcher.model import DraftState, Importance, Kind, Story, Update
 from dispatcher.people import Person
 from dispatcher.roles import What
 
@@ -62,7 +62,7 @@ async def insert(
     if found is None:
         raise stories.unknown(slug)
     story = stories.story_from(found)
-    if story.state is StoryState.CLOSED:
+    if not story.takes(text.kind):
         raise StoryClosed(f"The story {slug!r} is closed and takes no more updates.", field="story")
     draft_id: int | None = await tx.value(
         "begin_draft",

@@ -10,7 +10,7 @@ from dispatcher.drafting.going_out import CLOSED_STATES
 from dispatcher.drafting.keeping import need_unpublished
 from dispatcher.drafting.writing import Writing, locked, need, need_version
 from dispatcher.errors import Conflict, StoryClosed
-from dispatcher.model import DraftState, StoryState
+from dispatcher.model import DraftState
 from dispatcher.people import Person
 from dispatcher.roles import What
 from dispatcher.texts import DEFAULT_TIMEZONE
@@ -88,7 +88,7 @@ async def unschedule(database: db.Database, draft_id: int, *, version: int, by: 
 
 
 def _need_open(writing: Writing) -> None:
-    if writing.story.state is StoryState.CLOSED:
+    if not writing.story.takes(writing.text.kind):
         raise StoryClosed(f"The story {writing.story.slug!r} is closed and takes no more updates.", field="story")
     if word := CLOSED_STATES.get(writing.state):
         raise Conflict(f"This draft {word}: {writing.reason}", remedy="Change it, and try again.", field="state")

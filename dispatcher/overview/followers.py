@@ -72,6 +72,11 @@ class Followers:
             self._behind = asyncio.create_task(self._recount_behind(slow))
         return found
 
+    def forget(self, *story_ids: int) -> None:
+        """Count these stories anew when somebody looks: whoever moved their readers wants to see it."""
+        for story in [each for each in self._known if each[0] in story_ids]:
+            del self._known[story]
+
     async def _recount_behind(self, wanted: list[_Story]) -> None:
         try:
             await self._recount(wanted)

@@ -6,11 +6,16 @@ import re
 
 from dispatcher.roles import Role
 from tests.api.serving import Site
-from tests.journeys.desks import employ, tab
+from tests.journeys.desks import employ, field_of, tab
 from tests.journeys.test_web_guards import HOSTILE
 
 ADA = "ada@courier.example"
 REX = "rex@courier.example"
+
+
+def sealed(page: str) -> dict[str, str]:
+    """What sends the draft that a page shows."""
+    return {"csrf": field_of(page, "csrf"), "version": field_of(page, "version"), "do": "send"}
 
 
 def test_a_story_is_begun_changed_followed_up_and_closed(site: Site) -> None:
@@ -20,6 +25,7 @@ def test_a_story_is_begun_changed_followed_up_and_closed(site: Site) -> None:
         made = ada.submit("/desk/stories/new", headline="Повінь на Дніпрі", slug="", summary="Water.", in_doubt="hold")
         assert made.headers["location"] == "/desk/stories/povin-na-dnipri?done=created"
         home = "/desk/stories/povin-na-dnipri"
+        site.add_reader("povin-na-dnipri")
         taken = ada.submit("/desk/stories/new", headline="Another", slug="povin-na-dnipri", summary="", in_doubt="")
         assert taken.status_code == 409
         assert "<code>povin-na-dnipri-2</code> is free" in taken.text
@@ -37,7 +43,6 @@ def test_a_story_is_begun_changed_followed_up_and_closed(site: Site) -> None:
         assert "as everywhere here" in page
         assert "Nothing has been published yet" in page
         assert ada.submit(f"{home}/follow-up", page=home).status_code == 404
-        site.add_reader("povin-na-dnipri")
         site.publish("povin-na-dnipri", "The dam holds", importance="breaking")
         page = ada.get(home).text
         assert "readers are being counted" in page
@@ -121,3 +126,27 @@ def test_the_palette_finds_what_the_role_may_do_and_nothing_else(site: Site) -> 
         assert f'action="{home}/write"' in page
         assert HOSTILE[0] not in ada.get("/desk/jump?q=script").text
         assert "Nothing is called that" in ada.get("/desk/jump?q=zzz").text
+
+
+def test_a_final_update_ends_a_story_at_the_desk_and_what_was_wrong_in_it_can_still_be_put_right(site: Site) -> None:
+    employ(site)
+    site.create_story("flood", "The flood")
+    site.create_story("rebuilding", "Rebuilding")
+    words = {"headline": "It is over", "summary": "All is dry.", "body": "Go home.", "importance": "major"}
+    with tab(site, ADA) as ada:
+        begun = ada.submit("/desk/stories/flood/close", do="final", successor="rebuilding").headers["location"]
+        page = ada.get(begun).text
+        assert 'name="successor" maxlength="80" value="rebuilding"' in page
+        sent = ada.client.post(begun, data={**sealed(page), **words, "kind": "final", "successor": "rebuilding"})
+        assert sent.headers["location"].startswith("/desk/stories/flood/updates/1"), sent.text
+        home = ada.get("/desk/stories/flood").text
+        assert 'href="/desk/stories/rebuilding"' in home
+        assert "Write an update" not in home
+        assert ada.submit("/desk/stories/flood/write", page="/desk").status_code == 409
+        wrong = "/desk/stories/flood/updates/1"
+        right = ada.submit(f"{wrong}/correct", page=wrong).headers["location"]
+        page = ada.get(right).text
+        assert "Corrections can still be sent in it" in page
+        corrected = {**words, "headline": "It is not over", "kind": "correction", "corrects": "1"}
+        sent = ada.client.post(right, data={**sealed(page), **corrected})
+        assert sent.headers["location"].startswith("/desk/stories/flood/updates/2"), sent.text

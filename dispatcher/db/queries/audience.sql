@@ -97,7 +97,9 @@ WITH messages AS (
     GROUP BY id
 )
 SELECT coalesce(r.mail, 'none') AS mail, coalesce(r.push, 'none') AS push,
-       f.subscriber_id IS NULL OR f.ended_at IS NOT NULL AS has_left, x.address_hash IS NOT NULL AS is_suppressed,
+       f.subscriber_id IS NULL
+        OR (f.ended_at IS NOT NULL AND f.ended_reason NOT IN ('story closed', 'story merged')) AS has_left,
+       x.address_hash IS NOT NULL AS is_suppressed,
        coalesce(s.paused_until > clock_timestamp(), false)
            AND r.mail IS DISTINCT FROM 'reached' AND r.push IS DISTINCT FROM 'reached' AS is_paused,
        CASE WHEN s.quiet_from IS NULL OR (s.quiet_breaking AND %(is_breaking)s::boolean) THEN false

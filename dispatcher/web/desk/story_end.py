@@ -45,7 +45,8 @@ async def merge(visit: Visit) -> Response:
     outlook: merging.Outlook | None = None
     try:
         if visit.is_post:
-            await merging.merge(database, found.slug, into, by=visit.person.email)
+            done = await merging.merge(database, found.slug, into, by=visit.person.email)
+            visit.here.followers.forget(done.story.id, done.into.id)
             return visit.lead_to(f"/desk/stories/{found.slug}", done="merged")
         if into:
             outlook = await merging.outlook(database, found.slug, into)
