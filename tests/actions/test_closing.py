@@ -80,7 +80,7 @@ async def test_a_final_update_that_names_a_wrong_successor_changes_nothing(datab
     with pytest.raises(Invalid, match="Only a final update"):
         await publish(room, successor="dam")
     assert (await stories.find(database, "dam")).state is StoryState.DEVELOPING
-    assert await room.run("SELECT FROM updates") == []
+    assert await room.run("SELECT seq FROM updates") == []
 
 
 async def test_readers_of_a_story_that_is_closed_in_silence_are_let_go_by_whichever_worker_comes_first(

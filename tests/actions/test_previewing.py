@@ -141,7 +141,7 @@ async def test_a_test_mail_is_the_letter_itself_to_one_address_and_leaves_nothin
         assert message["Subject"] == "[Test] BREAKING: Millgate levee gives way"
         assert message["References"] == "<story.dam@courier.example>"
         assert (rows[0]["email"], rows[0]["detail"]) == (None, {})
-        assert await room.run("SELECT FROM updates") == []
+        assert await room.run("SELECT seq FROM updates") == []
 
 
 async def test_a_test_mail_that_another_version_asked_for_is_not_sent_and_says_why(database: db.Database) -> None:

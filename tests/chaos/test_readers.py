@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from dispatcher import following, stories
+from dispatcher import following, merging, stories
 from dispatcher.channels.webpush.channel import LANES as PUSH_LANES
 from dispatcher.model import Cadence, DeliveryState
 from tests.chaos.conftest import Ground, Scale
@@ -155,3 +155,43 @@ async def browsers(room: Newsroom, service: PushService, slug: str, count: int) 
             rows,
         )
     return devices
+
+
+async def test_kill_9_of_workers_leaves_no_reader_of_a_merged_story_behind_and_lets_all_go_when_the_other_ends(
+    room: Newsroom, post: Post, scale: Scale
+) -> None:
+    """A worker that dies in the middle of a slice has moved nobody of it; another begins where it stood."""
+    readers = scale.times(200_000, 20_000)
+    await enough(post.fleet, room)
+    await stories.create(room.database, "levee", headline="The levee")
+    await stories.create(room.database, "river", headline="The river")
+    await room.run(
+        "WITH new AS (INSERT INTO subscribers (email, address_hash)"
+        " SELECT n || '@merged.example', decode(md5('merged' || n), 'hex') FROM generate_series(1, %s) n RETURNING id)"
+        " INSERT INTO subscriptions (story_id, subscriber_id, confirmed_at)"
+        " SELECT s.id, new.id, now() FROM new, stories s WHERE s.slug = 'levee'",
+        readers,
+    )
+    begun = await merging.merge(room.database, "levee", "river", by="ada", seconds=0)
+    async with asyncio.timeout(scale.seconds):
+        while await merging.left(room.database, begun.story) == readers:
+            await asyncio.sleep(0.005)
+        post.fleet.kill(post.fleet.workers[0])
+        while await merging.left(room.database, begun.story):
+            await asyncio.sleep(0.02)
+        (now,) = await room.run(
+            "SELECT count(*) FILTER (WHERE ended_at IS NULL) AS following, count(*) AS all_of_them"
+            " FROM subscriptions f JOIN stories s ON s.id = f.story_id WHERE s.slug = 'river'"
+        )
+        assert now == {"following": readers, "all_of_them": readers}
+        await stories.close(room.database, "river")
+        while await room.run("SELECT id FROM stories WHERE slug = 'river' AND released_at IS NULL"):
+            await asyncio.sleep(0.05)
+    rows = await room.run(
+        "SELECT ended_reason, count(*) FROM subscriptions f JOIN stories s ON s.id = f.story_id"
+        " WHERE s.slug IN ('levee', 'river') GROUP BY 1 ORDER BY 1"
+    )
+    assert rows == [
+        {"ended_reason": "story closed", "count": readers},
+        {"ended_reason": "story merged", "count": readers},
+    ]
