@@ -10,7 +10,7 @@ import asyncio
 import enum
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import NamedTuple
 
 import structlog
@@ -224,7 +224,7 @@ def spoken(seconds: float) -> str:
 
 
 async def _count(database: db.Database) -> None:
-    """Count a few blasts that are over. Each in a transaction of its own: a million readers take half a second."""
+    """Count a few blasts that are over, each in a transaction of its own."""
     async with database.connection() as connection:
         blasts = await connection.all("blasts_to_count", most=MOST_COUNTED)
     for blast in blasts:
@@ -233,7 +233,7 @@ async def _count(database: db.Database) -> None:
             if await tx.value("hold_ended", blast_id=blast["id"]) is None:
                 continue
             await tx.execute("drop_tally", blast_id=blast["id"])
-            counts = await _ledger_of(tx, blast["id"], blast["published_at"])
+            counts = await _ledger_of(tx, blast["id"])
             # A blast that nobody followed is counted too, or it would be looked at for ever.
             for count in counts or [Count("", "accepted", 0, [0] * (len(BOUNDS) + 1), 0.0)]:
                 await tx.execute("keep_tally", blast_id=blast["id"], **count._asdict())
@@ -249,8 +249,8 @@ class Count(NamedTuple):
     seconds: float | None  #: from the publish commit, of all acceptances together
 
 
-async def _ledger_of(tx: db.Connection, blast_id: int, published_at: datetime) -> list[Count]:
-    rows = await tx.all("count_ledger", blast_id=blast_id, published_at=published_at, bounds=list(BOUNDS))
+async def _ledger_of(tx: db.Connection, blast_id: int) -> list[Count]:
+    rows = await tx.all("count_ledger", blast_id=blast_id, bounds=list(BOUNDS))
     counts: dict[tuple[str, str], Count] = {}
     for row in rows:
         old = counts.get((row["relay"], row["state"]))
@@ -267,15 +267,15 @@ async def _ledger_of(tx: db.Connection, blast_id: int, published_at: datetime) -
 async def deliveries(database: db.Database, within: float) -> dict[str, list[Count]]:
     """What became of every reader of every blast, by channel, relay and state.
 
-    Blasts that are over come from their tallies, the others from the ledger itself: half a second for each million
-    readers. Raises `DatabaseUnavailable`, also if a statement takes longer than `within` seconds.
+    Blasts that are over come from their tallies, the others from what the ledger counts as it is written. Raises
+    `DatabaseUnavailable`, also if a statement takes longer than `within` seconds.
     """
     found: dict[str, list[Count]] = {}
     async with _reading(database, within) as tx:
         for row in await tx.all("sum_tallies"):
             found.setdefault(row.pop("channel"), []).append(Count(**row))
         for blast in await tx.all("uncounted_blasts"):
-            found.setdefault(blast["channel"], []).extend(await _ledger_of(tx, blast["id"], blast["published_at"]))
+            found.setdefault(blast["channel"], []).extend(await _ledger_of(tx, blast["id"]))
     return {channel: _merged(counts) for channel, counts in found.items()}
 
 

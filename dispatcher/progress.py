@@ -6,10 +6,11 @@ narrow: 50 ms in the first second, one second in the first minute, five in the f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from itertools import takewhile
+from typing import Any, NamedTuple
 
 from dispatcher import db
 from dispatcher.model import DeliveryState
@@ -21,68 +22,43 @@ LAST_WIDTH = 600_000
 
 
 class Slot(NamedTuple):
-    """So many readers in one state at one relay, written down within one slot of time."""
+    """So many messages that one relay accepted within one slot of time."""
 
     after_ms: int  #: where the slot begins, from the publish commit
-    state: DeliveryState
     relay: str
-    readers: int
-    seconds: float  #: from the publish commit, of all of them together
-    first_at: datetime
-    last_at: datetime
+    messages: int
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The slots of one blast, the earliest first."""
+    """One blast: how many are in each state, and when which relay accepted how many."""
 
-    slots: tuple[Slot, ...] = ()
-
-    @property
-    def states(self) -> dict[DeliveryState, int]:
-        """How many readers are in each state that somebody is in."""
-        found: dict[DeliveryState, int] = {}
-        for slot in self.slots:
-            found[slot.state] = found.get(slot.state, 0) + slot.readers
-        return {state: found[state] for state in DeliveryState if found.get(state)}
-
-    @property
-    def accepted(self) -> Sequence[Slot]:
-        return [slot for slot in self.slots if slot.state is DeliveryState.ACCEPTED]
-
-    @property
-    def first_at(self) -> datetime | None:
-        """When the first message was accepted, to the microsecond."""
-        return min((slot.first_at for slot in self.accepted), default=None)
-
-    @property
-    def last_at(self) -> datetime | None:
-        """When the last message was accepted so far, to the microsecond."""
-        return max((slot.last_at for slot in self.accepted), default=None)
+    states: dict[DeliveryState, int] = field(default_factory=dict)  #: those that somebody is in
+    slots: tuple[Slot, ...] = ()  #: acceptances, the earliest first
+    first_at: datetime | None = None  #: when the first message was accepted, to the microsecond
+    last_at: dict[DeliveryState, datetime] = field(default_factory=dict)  #: when the last came into each state
 
     def percentile(self, part: float) -> float | None:
         """Milliseconds from publishing within which this part (0 to 1) of the acceptances came; None without any."""
-        accepted = self.accepted
-        wanted = part * sum(slot.readers for slot in accepted)
+        wanted = part * sum(slot.messages for slot in self.slots)
         seen = 0
-        for slot in accepted:
-            if slot.readers and seen + slot.readers >= wanted:
-                return slot.after_ms + width(slot.after_ms) * max(0.0, wanted - seen) / slot.readers
-            seen += slot.readers
+        for slot in self.slots:
+            if seen + slot.messages >= wanted:
+                return slot.after_ms + width(slot.after_ms) * max(0.0, wanted - seen) / slot.messages
+            seen += slot.messages
         return None
 
     def relays(self) -> dict[str, int]:
         """How many messages each relay has accepted."""
         found: dict[str, int] = {}
-        for slot in self.accepted:
-            found[slot.relay] = found.get(slot.relay, 0) + slot.readers
+        for slot in self.slots:
+            found[slot.relay] = found.get(slot.relay, 0) + slot.messages
         return found
 
     def accepted_since(self, after_ms: float, relay: str | None = None) -> int:
         """Acceptances, by one relay or by all, in slots that do not begin before so many milliseconds."""
-        return sum(
-            slot.readers for slot in self.accepted if slot.after_ms >= after_ms and (relay is None or slot.relay == relay)
-        )
+        recent = takewhile(lambda slot: slot.after_ms >= after_ms, reversed(self.slots))
+        return sum(slot.messages for slot in recent if relay is None or slot.relay == relay)
 
 
 def width(after_ms: int) -> int:
@@ -92,17 +68,31 @@ def width(after_ms: int) -> int:
 
 async def read(connection: db.Connection, blast_ids: Iterable[int]) -> dict[int, Progress]:
     """The progress of each of these blasts; of those that nobody has an outcome in, an empty one."""
-    wanted = list(blast_ids)
-    slots: dict[int, list[Slot]] = {blast_id: [] for blast_id in wanted}
-    for blast_id, after_ms, state, *rest in await connection.tuples("read_progress", blast_ids=wanted):
-        slots[blast_id].append(Slot(after_ms, DeliveryState(state), *rest))
-    return {blast_id: Progress(tuple(found)) for blast_id, found in slots.items()}
+    rows: dict[int, list[tuple[Any, ...]]] = {blast_id: [] for blast_id in blast_ids}
+    for blast_id, *row in await connection.tuples("read_progress", blast_ids=list(rows)):
+        rows[blast_id].append(tuple(row))
+    return {blast_id: _progress(found) for blast_id, found in rows.items()}
 
 
 async def states(connection: db.Connection, blast_ids: Iterable[int]) -> dict[int, dict[DeliveryState, int]]:
     """How many readers of each of these blasts are in each state that somebody is in."""
-    wanted = list(blast_ids)
-    found: dict[int, dict[DeliveryState, int]] = {blast_id: {} for blast_id in wanted}
-    for row in await connection.all("count_progress", blast_ids=wanted):
+    found: dict[int, dict[DeliveryState, int]] = {blast_id: {} for blast_id in blast_ids}
+    for row in await connection.all("count_progress", blast_ids=list(found)):
         found[row["blast_id"]][DeliveryState(row["state"])] = row["count"]
     return found
+
+
+def _progress(rows: list[tuple[Any, ...]]) -> Progress:
+    """One blast's rows of `read_progress`, without its id."""
+    counts: dict[str, int] = {}
+    last: dict[str, datetime] = {}
+    for _, state, _, count, _, last_at in rows:
+        counts[state] = counts.get(state, 0) + count
+        last[state] = max(last_at, last.get(state, last_at))
+    accepted = [row for row in rows if row[0] is not None]
+    return Progress(
+        states={state: counts[state] for state in DeliveryState if counts.get(state)},
+        slots=tuple(Slot(after_ms, relay, count) for after_ms, _, relay, count, _, _ in accepted),
+        first_at=min((row[4] for row in accepted), default=None),
+        last_at={DeliveryState(state): at for state, at in last.items()},
+    )

@@ -2,7 +2,7 @@
 
 from dispatcher.watching.events import CHANNELS, seconds
 from dispatcher.watching.figures import OPEN, ReasonLine, RelayLine, Watched, WatchedBlast
-from dispatcher.watching.looking import exists, look
+from dispatcher.watching.looking import Memory, exists, look
 from dispatcher.watching.readers import Listed, Page, Wanted, every_page, note_download, readers
 from dispatcher.watching.sharing import Watcher, Watchers
 
@@ -10,6 +10,7 @@ __all__ = [
     "CHANNELS",
     "OPEN",
     "Listed",
+    "Memory",
     "Page",
     "ReasonLine",
     "RelayLine",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from dispatcher import db
 from dispatcher.model import BlastState, ChannelName, DeliveryState
@@ -48,24 +47,17 @@ def _of_blast(blast: WatchedBlast) -> list[Event]:
     found: list[Event] = []
     if blast.progress.first_at is not None and blast.first_ms is not None:
         found.append(Event(at=blast.progress.first_at, what=f"First {name} accepted after {seconds(blast.first_ms)}"))
-    left = _last(blast, DeliveryState.WITHDRAWN)
-    if left is not None:
-        count = blast.states[DeliveryState.WITHDRAWN]
+    count = blast.states.get(DeliveryState.WITHDRAWN, 0)
+    if count:
+        left = blast.progress.last_at[DeliveryState.WITHDRAWN]
         who = "1 reader has" if count == 1 else f"{count:,} readers have"
         found.append(Event(at=left, what=f"{who} left the story and got no {name}"))
     if blast.state is BlastState.DONE and blast.done_at is not None:
         found.append(Event(at=blast.done_at, what=f"{channel} done"))
     if blast.state is BlastState.SUPERSEDED and blast.superseded_by is not None:
-        at = blast.done_at or blast.progress.last_at or blast.published_at
+        at = blast.done_at or blast.last_at or blast.published_at
         found.append(Event(at=at, what=f"{channel} stopped: update {blast.superseded_by} took the place of the rest"))
     return found
-
-
-def _last(blast: WatchedBlast, state: DeliveryState) -> datetime | None:
-    """When the last reader came into a state; None if nobody is in it."""
-    if not blast.states.get(state):
-        return None
-    return max((slot.last_at for slot in blast.progress.slots if slot.state is state), default=None)
 
 
 def _logged(row: db.Row) -> str:

@@ -114,7 +114,7 @@ class WatchedBlast:
     @property
     def age(self) -> float:
         """Seconds since publishing, up to the last acceptance once nothing more goes out."""
-        end = self.now if self.is_open else (self.progress.last_at or self.done_at or self.now)
+        end = self.now if self.is_open else (self.last_at or self.done_at or self.now)
         return max(0.0, (end - self.published_at).total_seconds())
 
     @property
@@ -123,8 +123,13 @@ class WatchedBlast:
         return None if at is None else (at - self.published_at).total_seconds() * 1000
 
     @property
+    def last_at(self) -> datetime | None:
+        """When the last message was accepted so far."""
+        return self.progress.last_at.get(DeliveryState.ACCEPTED)
+
+    @property
     def last_ms(self) -> float | None:
-        at = self.progress.last_at
+        at = self.last_at
         return None if at is None else (at - self.published_at).total_seconds() * 1000
 
     @property
@@ -161,10 +166,10 @@ class WatchedBlast:
         begins = max(0.0, self.age - DRAWN) if self.is_open else 0.0
         ends = self.age if self.is_open else max(self._bulk_ends(), 1.0)
         counts: dict[float, int] = {}
-        for slot in self.progress.accepted:
+        for slot in self.progress.slots:
             at, wide = slot.after_ms / 1000, width(slot.after_ms) / 1000
             at = float(int(at)) if wide < 1 else at
-            counts[at] = counts.get(at, 0) + slot.readers
+            counts[at] = counts.get(at, 0) + slot.messages
         points, at = [], float(int(begins))
         while at < ends:
             lasts = max(1.0, width(int(at * 1000)) / 1000)

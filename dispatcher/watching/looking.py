@@ -18,13 +18,14 @@ from dispatcher.watching.events import events_of
 from dispatcher.watching.figures import ReasonLine, RelayLine, Watched, WatchedBlast
 
 #: Readers of a blast whose reasons are looked at, and who are asked whether they may be tried again.
-MOST_READERS = 20_000
+MOST_READERS = 10_000
 #: Lines of the log of the desk that are shown.
 MOST_LINES = 30
 #: Reasons are looked at again after so many times as long as the last look took: a hundredth of a processor.
 REST = 100
-#: Seconds between the two looks that "now" is told from.
+#: Seconds between the two looks that "now" is told from, at least and at most.
 BACK = 4.0
+TOO_OLD = 30.0
 
 
 @dataclass
@@ -40,14 +41,17 @@ class Memory:
     def before(self, blast_id: int, now: datetime) -> tuple[datetime, int] | None:
         """How many of a blast were accepted a few seconds ago."""
         for at, accepted in reversed(self.samples):
-            if (now - at).total_seconds() >= BACK and blast_id in accepted:
+            if BACK <= (now - at).total_seconds() <= TOO_OLD and blast_id in accepted:
                 return at, accepted[blast_id]
         return None
 
 
 async def look(database: db.Database, slug: str, seq: int, memory: Memory | None = None) -> Watched:
-    """The update `seq` of a story, or the drill below zero, and what became of it. Raises `NotFound`."""
-    memory = memory or Memory()
+    """The update `seq` of a story, or the drill below zero, and what became of it. Raises `NotFound`.
+
+    Without a memory nobody asks for reasons, and for who may be tried again.
+    """
+    asks_why, memory = memory is not None, memory or Memory()
     async with database.transaction() as tx:
         await tx.execute("one_snapshot")
         row = await tx.one("watched_update", slug=slug, seq=seq)
@@ -62,7 +66,8 @@ async def look(database: db.Database, slug: str, seq: int, memory: Memory | None
         since = row["published_at"]
         incidents = await tx.all("watched_incidents", blasts=[str(each) for each in ids], since=since, until=until)
     states = {blast_id: each.states for blast_id, each in found.items()}
-    await _learn_reasons(database, memory, row, heads, states)
+    if asks_why:
+        await _learn_reasons(database, memory, row, heads, states)
     blasts = tuple(_blast(row, head, found[head["id"]], relays, memory) for head in heads)
     memory.samples.append((row["now"], {blast.id: blast.accepted for blast in blasts}))
     channels = {blast.id: blast.channel for blast in blasts}

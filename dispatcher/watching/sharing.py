@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,22 +17,26 @@ from dispatcher.watching.looking import Memory, is_stale, look
 
 log = structlog.get_logger()
 
-#: Seconds between two looks at least, and so many times as long as a look takes: a hundredth of a processor.
+#: Seconds between two looks at least, and so many times as long as a look takes: a hundredth of a processor. But where
+#: a look takes long because others are at work, not more than so many seconds.
 EVERY = 1.0
 REST = 100
+AT_MOST = 3.0
 #: Seconds between two looks at an update of which nothing has gone out for this long.
 SELDOM = 10.0
 STALE_AFTER = 900.0
+#: Updates of which a process remembers how they looked.
+REMEMBERED = 200
 
 
 class Watcher:
     """Looks at one update for as long as somebody watches it."""
 
-    def __init__(self, database: db.Database, slug: str, seq: int) -> None:
+    def __init__(self, database: db.Database, slug: str, seq: int, memory: Memory) -> None:
         self._database = database
         self._slug = slug
         self._seq = seq
-        self._memory = Memory()
+        self._memory = memory
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self.viewers = 0
@@ -72,7 +77,7 @@ class Watcher:
             news, self._news = self._news, asyncio.Event()
             news.set()
             rests = SELDOM if self.watched is not None and is_stale(self.watched, STALE_AFTER) else EVERY
-            await asyncio.sleep(max(rests, REST * took) - took)
+            await asyncio.sleep(max(rests, min(REST * took, AT_MOST)) - min(took, EVERY))
 
 
 class Watchers:
@@ -81,6 +86,11 @@ class Watchers:
     def __init__(self, database: db.Database) -> None:
         self._database = database
         self._watchers: dict[tuple[str, int], Watcher] = {}
+        self._memories: OrderedDict[tuple[str, int], Memory] = OrderedDict()
+
+    async def look(self, slug: str, seq: int) -> Watched:
+        """Look once, with what is remembered of looks before. Raises `NotFound`."""
+        return await look(self._database, slug, seq, self._memory(slug, seq))
 
     @asynccontextmanager
     async def watching(self, slug: str, seq: int) -> AsyncIterator[Watcher]:
@@ -88,7 +98,7 @@ class Watchers:
         key = (slug, seq)
         watcher = self._watchers.get(key)
         if watcher is None:
-            watcher = self._watchers[key] = Watcher(self._database, slug, seq)
+            watcher = self._watchers[key] = Watcher(self._database, slug, seq, self._memory(slug, seq))
             watcher.start()
         watcher.viewers += 1
         try:
@@ -98,6 +108,13 @@ class Watchers:
             if not watcher.viewers:
                 watcher.stop()
                 del self._watchers[key]
+
+    def _memory(self, slug: str, seq: int) -> Memory:
+        memory = self._memories.setdefault((slug, seq), Memory())
+        self._memories.move_to_end((slug, seq))
+        while len(self._memories) > REMEMBERED:
+            self._memories.popitem(last=False)
+        return memory
 
     def __len__(self) -> int:
         return len(self._watchers)

@@ -403,7 +403,6 @@ class TestTallies:
 #: What is asked of the ledger in every round or at every scrape.
 QUESTIONS: dict[str, dict[str, Any]] = {
     "accepted_lately": {"blast_id": 30, "lately": 60, "newest": None},
-    "count_ledger": {"blast_id": 30, "published_at": "now", "bounds": list(monitoring.BOUNDS)},
     "why_standing": {"blast_id": 30, "urgency": 20},
     "seconds_overdue": {},
     "work": {"most": monitoring.MOST_DUE},

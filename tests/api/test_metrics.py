@@ -110,7 +110,7 @@ def test_workers_that_live_their_circuits_and_lanes_and_open_incidents_are_count
 def test_a_scrape_does_not_wait_for_a_ledger_that_takes_long_to_count(busy: Site) -> None:
     """It says which figures are missing, shows the others, and has them all once the ledger answers."""
     with psycopg.connect(busy.settings.database_url) as somebody:
-        somebody.execute("LOCK deliveries")
+        somebody.execute("LOCK deliveries, progress")
         deadline = time.monotonic() + 20
         late: dict[str, float] = {}
         while "dispatcher_subscribers" not in late:

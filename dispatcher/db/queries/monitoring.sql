@@ -157,14 +157,13 @@ ORDER BY b.id LIMIT %(most)s;
 SELECT id FROM blasts WHERE id = %(blast_id)s AND state IN ('done', 'cancelled') FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: count_ledger
--- The ledger of one blast by relay and state; acceptances also by the slot of `bounds` that their seconds from the
--- publish commit fall into: 0 is below the first bound.
-SELECT coalesce(relay, '') AS relay, state::text AS state, slot, count(*) AS readers, sum(seconds) AS seconds
-FROM (SELECT relay, state, seconds, width_bucket(seconds, %(bounds)s::float8[]) AS slot
-      FROM (SELECT relay, state, CASE state WHEN 'accepted' THEN
-                   greatest(date_part('epoch', recorded_at - %(published_at)s), 0) END AS seconds
-            FROM deliveries WHERE blast_id = %(blast_id)s) AS timed) AS sorted
-GROUP BY 1, 2, 3;
+-- The ledger of one blast by relay and state, as it counts itself; acceptances also by the slot of `bounds` that their
+-- seconds from the publish commit fall into: 0 is below the first bound.
+SELECT relay, state, slot, sum(count)::bigint AS readers, CASE WHEN slot IS NOT NULL THEN greatest(sum(seconds), 0) END AS seconds
+FROM (SELECT relay, state::text AS state, count, seconds,
+             CASE state WHEN 'accepted' THEN width_bucket(after_ms / 1000.0::float8, %(bounds)s::float8[]) END AS slot
+      FROM progress WHERE blast_id = %(blast_id)s) AS sorted
+GROUP BY 1, 2, 3 HAVING sum(count) <> 0;
 
 -- name: drop_tally
 -- A blast is counted anew.

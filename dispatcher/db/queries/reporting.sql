@@ -28,8 +28,8 @@ JOIN updates u ON u.id = b.update_id JOIN stories s ON s.id = u.story_id
 ORDER BY b.open DESC, b.id DESC LIMIT %(limit)s;
 
 -- name: blast_states
--- How many readers of a blast are in each state.
-SELECT state, count(*) AS count FROM deliveries WHERE blast_id = %(blast_id)s GROUP BY state;
+-- How many readers of a blast are in each state: what counting its ledger would give.
+SELECT state, sum(count)::bigint AS count FROM progress WHERE blast_id = %(blast_id)s GROUP BY state HAVING sum(count) <> 0;
 
 -- name: blast_times
 -- First, percentiles and last acceptance of a blast, in milliseconds from the publish commit.

@@ -40,7 +40,7 @@ _SEQ = re.compile(r"-?[1-9][0-9]{0,8}")
 async def live(visit: Visit) -> Response:
     """`/desk/stories/{slug}/updates/{seq}`: an update, or below zero a drill, and what has become of it."""
     slug, seq = place(visit)
-    watched = await watching.look(visit.here.database, slug, seq)
+    watched = await visit.request.app.state.streams.watchers.look(slug, seq)
     return visit.page("live.html", at="stories", done=done_word(visit, DONE), **values(visit, watched))
 
 
@@ -90,7 +90,7 @@ async def withdraw(visit: Visit) -> Response:
             visit.here.database, visit.request.app.state.bell, slug, seq, by=visit.person.email, reason=reason
         )
     except (Invalid, Conflict) as error:
-        watched = await watching.look(visit.here.database, slug, seq)
+        watched = await visit.request.app.state.streams.watchers.look(slug, seq)
         return visit.page(
             "live.html",
             status=error.status,
