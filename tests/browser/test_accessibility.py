@@ -118,10 +118,9 @@ def fill(shelf: Shelf) -> None:
     for number in range(4):
         site.publish(headline=f"{first} {number}", body=BODY, importance="major" if number % 2 else "routine")
     site.create_story("strike", headline=second)
-    for slug in ("closed", "ended"):
-        site.publish(site.create_story(slug, headline=story), headline=first, body=BODY, kind="final")
-    site.close_story("closed", successor="strike")
-    site.close_story("ended")
+    for slug, successor in (("closed", "strike"), ("ended", None)):
+        site.create_story(slug, headline=story)
+        site.publish(slug, headline=first, body=BODY, kind="final", successor=successor)
     for who in ("full", "leaving", "left", "erased", "alone"):
         shelf.readers[who] = site.add_reader("tarrow-flood", "strike", "closed")
     settle(shelf)
