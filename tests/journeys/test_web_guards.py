@@ -119,6 +119,7 @@ def addresses(site: Site) -> dict[str, str]:
         "/api/v1/stories/{slug}": "/api/v1/stories/tarrow-flood",
         "/api/v1/stories/{slug}/updates": "/api/v1/stories/tarrow-flood/updates",
         "/api/v1/stories/{slug}/drafts": "/api/v1/stories/tarrow-flood/drafts",
+        "/api/v1/stories/{slug}/updates/{seq}/withdraw": "/api/v1/stories/tarrow-flood/updates/1/withdraw",
         "/api/v1/blasts": "/api/v1/blasts",
         "/api/v1/blasts/{blast_id}": f"/api/v1/blasts/{blast}",
         **{f"/api/v1/blasts/{{blast_id}}/{verb}": f"/api/v1/blasts/{blast}/{verb}" for verb in STEERING},
