@@ -199,7 +199,7 @@ class Bench:
         """Remove the readers, their story, and what was sent to them."""
         async with self._database.transaction() as tx:
             for statement in (
-                *("bench_forget_ledger", "bench_forget_blasts", "bench_forget_readers"),
+                *("bench_forget_ledger", "bench_forget_progress", "bench_forget_blasts", "bench_forget_readers"),
                 *("bench_forget_updates", "bench_forget_story"),
             ):
                 await tx.execute(statement, story_id=audience.story_id)

@@ -27,6 +27,11 @@ SELECT extract(epoch FROM frozen_at - created_at)::float8 * 1000 FROM blasts WHE
 DELETE FROM deliveries
 WHERE blast_id IN (SELECT b.id FROM blasts b JOIN updates u ON u.id = b.update_id WHERE u.story_id = %(story_id)s);
 
+-- name: bench_forget_progress
+-- Remove what the ledger of a benchmark has counted.
+DELETE FROM progress
+WHERE blast_id IN (SELECT b.id FROM blasts b JOIN updates u ON u.id = b.update_id WHERE u.story_id = %(story_id)s);
+
 -- name: bench_forget_blasts
 -- Remove the blasts of a benchmark, with their batches and letters.
 DELETE FROM blasts WHERE update_id IN (SELECT id FROM updates WHERE story_id = %(story_id)s);
