@@ -9,15 +9,18 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from html import unescape
-from typing import Any
 
-import httpx2
 import pytest
 
+from dispatcher import db, drilling
+from dispatcher.model import Draft
+from dispatcher.nudges import Bell
 from dispatcher.roles import Role
-from tests.api.serving import Site
+from dispatcher.web.desk import live_stream
+from tests.api.serving import Site, at_once, running
 from tests.journeys.desks import Tab, employ, field_of, tab
 from tests.support.background import a_worker
+from tests.support.newsroom import NO_BROKER
 from tests.support.sink import SILENCE, Script, Session
 
 READERS = 240
@@ -98,11 +101,11 @@ def seen(opened: Tab, path: str = LIVE) -> str:
     return answer.text
 
 
-def until(opened: Tab, come: Callable[[dict[str, int]], bool], within: float = 20) -> str:
+def until(opened: Tab, come: Callable[[dict[str, int]], bool], *, path: str = LIVE, within: float = 20) -> str:
     """The live page, once its sums are like that."""
     end = time.monotonic() + within
     while True:
-        page = seen(opened)
+        page = seen(opened, path)
         found = sums(page) if 'class="sums"' in page else {}
         if found and come(found):
             return page
@@ -201,7 +204,10 @@ def test_an_editor_watches_an_update_pauses_it_and_tries_those_again_who_failed(
         )
 
         assert 'value="retry"' not in seen(rep)
-        assert rep.client.post(f"{LIVE}/steer", data={"csrf": rep.csrf(f"{LIVE}/readers"), "do": "cancel"}).status_code == 403
+        assert (
+            rep.client.post(f"{LIVE}/steer", data={"csrf": rep.csrf(f"{LIVE}/readers"), "do": "cancel"}).status_code
+            == 403
+        )
         relay.is_kind = True
         blast = field_of(page, "blast")
         retried = ada.submit(f"{LIVE}/steer", page=LIVE, do="retry", blast=blast)
@@ -252,42 +258,77 @@ def test_the_rest_is_cancelled_and_what_is_wrong_is_replaced_or_corrected_from_t
         over = until(ada, lambda now: now["accepted"] > 20)
         assert "Cancel the rest" not in over
         assert sums(over)["waiting"] > 0
+        assert ada.submit(f"{LIVE}/withdraw", page=LIVE, reason=" ").status_code == 422
         again = ada.submit(f"{LIVE}/steer", page=f"{LIVE}/readers", do="pause")
         assert again.status_code == 409
         assert "Nothing of this update goes out any more" in again.text
         assert sums(seen(ada))["accepted"] <= 24
+        withdrawn = ada.submit(f"{LIVE}/withdraw", page=LIVE, reason="It was another levee.")
+        assert withdrawn.headers["location"] == f"{LIVE}?done=withdrawn"
+        assert "Withdrawn by Ada: It was another levee." in plain(seen(ada))
+        assert ada.submit(f"{LIVE}/withdraw", page=f"{LIVE}/readers", reason="Again.").status_code == 409
         for wrong in ("/desk/stories/tarrow-flood/updates/9", "/desk/stories/tarrow-flood/updates/-1"):
             assert ada.get(wrong).status_code == ada.get(f"{wrong}/events").status_code == 404
         for wrong in ("0", "1.5", "x", "99999999999"):
             assert ada.get(f"/desk/stories/tarrow-flood/updates/{wrong}").status_code == 404
 
 
-def test_a_stream_ends_with_its_session_and_keeps_no_server_from_stopping(own_site: Site) -> None:
+def lines_of(opened: Tab) -> Iterator[str]:
+    """What the stream of the live page says, for as long as it lasts."""
+    with opened.client.stream("GET", f"{LIVE}/events") as answer:
+        yield from answer.iter_lines()
+
+
+def test_a_stream_ends_with_its_session_and_keeps_none_alive(own_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_stream, "LOOK_AT_SESSION", 0.2)
     employ(own_site)
     own_site.create_story()
     own_site.publish()
-    with tab(own_site, "ada@courier.example") as ada:
-        assert looks(ada, 1)
-        with own_site.browser() as stranger:
-            assert stranger.get(f"{LIVE}/events").status_code == 303
+    with tab(own_site, "ada@courier.example") as ada, own_site.browser() as stranger:
+        assert stranger.get(f"{LIVE}/events").status_code == 303
         before = own_site.look("UPDATE sessions SET seen_at = seen_at - interval '2 hours' RETURNING seen_at")
-        looks(ada, 1)
+        lines = lines_of(ada)
+        assert "event: look" in (next(lines), next(lines), next(lines))
         assert own_site.look("SELECT seen_at FROM sessions") == before
+        own_site.look("DELETE FROM sessions")
+        assert "event: over" in list(lines)
 
 
-def test_all_who_watch_an_update_share_one_look(own_site: Site) -> None:
+def test_streams_that_are_open_keep_no_server_from_stopping(own_site: Site) -> None:
     employ(own_site)
     own_site.create_story()
     own_site.publish()
-    streams: list[Any] = []
-    with tab(own_site, "ada@courier.example") as ada:
-        try:
-            for _ in range(5):
-                stream = ada.client.send(ada.client.build_request("GET", f"{LIVE}/events"), stream=True)
-                streams.append(stream)
-                assert "event: look" in next(part for part in stream.iter_lines() if part.startswith("event"))
-        except httpx2.HTTPError as error:
-            raise AssertionError(error) from error
-        finally:
-            for stream in streams:
-                stream.close()
+    with running(own_site.settings) as second, tab(second, "ada@courier.example") as ada:
+        streams = [lines_of(ada) for _ in range(5)]
+        for lines in streams:
+            assert "event: look" in (next(lines), next(lines), next(lines))
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    for lines in streams:
+        lines.close()  # type: ignore[attr-defined]
+
+
+def test_a_drill_is_watched_in_words_that_nobody_takes_for_the_real_thing(own_site: Site) -> None:
+    employ(own_site)
+    own_site.create_story()
+    add_readers(own_site, 20)
+    path = LIVE.replace("/1", "/-1")
+    with a_worker(own_site.settings.database_url, Relay()) as sink, tab(own_site, "ada@courier.example") as ada:
+        rehearse(own_site)
+        page = until(ada, lambda now: now["accepted"] == 20, path=path)
+        assert "This is a drill" in page
+        assert "it reaches nobody" in page
+        assert "Drill, reaches nobody" in page
+        assert "Drilled by" in page
+        for button in ("Withdraw…", "Correct…", "Replace…"):
+            assert button not in page
+        assert sink.taken == []
+
+
+def rehearse(site: Site) -> None:
+    async def work() -> None:
+        async with db.Database(site.settings.database_url) as database:
+            draft = Draft(headline="The levee gives way", body="It gave way.")
+            await drilling.drill(database, Bell(NO_BROKER), "tarrow-flood", draft, by="ada@courier.example")
+
+    at_once(work())
