@@ -68,9 +68,17 @@ def beat() -> None:
 
 def migrate(
     to: Annotated[str, typer.Option(metavar="REV", help="A revision; base takes everything down.")] = "head",
+    roles: Annotated[
+        bool, typer.Option("--roles", help="Then make roles for web, workers and readers of figures.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the database to the schema that this version needs."""
+    """Bring the database to the schema that this version needs.
+
+    With --roles, the roles dispatcher_web, dispatcher_worker and
+    dispatcher_reader are made there, each with the rights that such a program
+    needs and no others. They cannot sign in: users that belong to them can.
+    """
     from dispatcher.db import migrate as migrations
 
     with answering(as_json):
@@ -78,12 +86,16 @@ def migrate(
         before, _ = migrations.revisions(url)
         migrations.migrate(url, to)
         after, _ = migrations.revisions(url)
+        if roles:
+            migrations.make_roles(url)
         if as_json:
-            print_json({"before": before, "after": after})
+            print_json({"before": before, "after": after, **({"roles": True} if roles else {})})
         elif before == after:
             say(f"The database is at {after or 'base'} already.")
         else:
             say(f"The database is at {after or 'base'} now; it was at {before or 'base'}.")
+        if roles and not as_json:
+            say("Roles: dispatcher_web, dispatcher_worker and dispatcher_reader.")
 
 
 def worker_command(*, urgent_only: bool, concurrency: int | None = None, name: str | None = None) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -12,7 +14,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from dispatcher.errors import DatabaseUnavailable
+from dispatcher.errors import Conflict, DatabaseUnavailable
 
 #: Any two migrators of one database wait for each other here.
 MIGRATION_LOCK = 7_214_001
@@ -40,6 +42,27 @@ def migrate(url: str, revision: str = "head") -> None:
         raise DatabaseUnavailable(f"The database does not answer: {str(error.orig).splitlines()[0]}.") from error
     finally:
         engine.dispose()
+
+
+def make_roles(url: str) -> None:
+    """Make the roles of `roles.sql`, or bring their rights up to date. Run it after each migration, as the owner.
+
+    Raises `DatabaseUnavailable` if the database does not answer, and `Conflict` if this user may not do that.
+    """
+    statements = resources.files(__package__).joinpath("roles.sql").read_text()
+    try:
+        with psycopg.connect(url) as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+            connection.execute(statements.encode())
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Conflict(
+            f"This user may not make roles: {str(error).splitlines()[0]}.",
+            remedy="Name the owner of the tables, with CREATEROLE, in DISPATCHER_DATABASE_URL for this command.",
+        ) from error
+    except psycopg.errors.UndefinedTable as error:
+        raise Conflict("The tables are not there yet.", remedy="Run `dispatcher migrate` first.") from error
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable(f"The database does not answer: {str(error).splitlines()[0]}.") from error
 
 
 def revisions(url: str) -> tuple[str | None, str | None]:
