@@ -48,7 +48,7 @@ class Loader:
         batch.story_id, batch.seq = content.story_id, content.update.seq
         expires_at = content.ends_at(batch.starts_at)
         batch.expires_at = batch.claimed_at + (expires_at - batch.claimed_when).total_seconds()
-        batch.in_doubt = batch.story_in_doubt or self._in_doubt
+        batch.in_doubt = (batch.story_in_doubt or self._in_doubt) if batch.channel is ChannelName.EMAIL else None
         parcels: list[Owed] = []
         entries: list[Entry] = []
         letters: dict[tuple[str, str, Aspect], Letter | PushLetter | LetterFailed] = {}

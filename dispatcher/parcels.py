@@ -56,7 +56,7 @@ class Batch:
         self.called_back = False  #: the desk has paused or cancelled its blast
         self.left: set[int] = set()  #: readers who may have left since they were loaded: look again
         self.expires_at = float("inf")  #: on the monotonic clock: when its update expires
-        self.in_doubt = InDoubt.RESEND  #: what becomes of a message without an answer
+        self.in_doubt: InDoubt | None = InDoubt.RESEND  #: what becomes of a mail without an answer; None for a push
         self.received: list[int] = []  #: readers who have received the update
         self.unsent = 0
         self.reason = ""
@@ -150,7 +150,7 @@ class Reader:
             return True
         return not (retry and self.is_older)
 
-    def skipped(self, in_doubt: InDoubt) -> tuple[DeliveryState, str] | None:
+    def skipped(self, in_doubt: InDoubt | None) -> tuple[DeliveryState, str] | None:
         """Why this reader is not written to, if so. Who may have been reached already stays in doubt.
 
         A person who has them tried again sets `attempts` to 0, and that counts for more than the rules.

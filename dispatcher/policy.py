@@ -38,7 +38,7 @@ def settle(
     attempts: int,
     in_doubt_count: int,
     expires_in: float,
-    in_doubt: InDoubt = InDoubt.RESEND,
+    in_doubt: InDoubt | None = InDoubt.RESEND,
     chance: float | None = None,
 ) -> Settlement:
     """Turn an outcome into a state and the time of the next try.
@@ -77,9 +77,14 @@ def is_quiet(local: time, quiet_from: time, quiet_to: time) -> bool:
     return local >= quiet_from or local < quiet_to
 
 
-def may_resend(in_doubt_count: int, in_doubt: InDoubt) -> bool:
-    """May a reader be written to again of whom it is so often not known whether the message arrived?"""
-    return not in_doubt_count or (in_doubt is InDoubt.RESEND and in_doubt_count <= MOST_DOUBTS)
+def may_resend(in_doubt_count: int, in_doubt: InDoubt | None) -> bool:
+    """May a reader be written to again of whom it is so often not known whether the message arrived?
+
+    `in_doubt` is None for a push: a second one replaces the first, so it does no harm.
+    """
+    if not in_doubt_count or in_doubt is None:
+        return True
+    return in_doubt is InDoubt.RESEND and in_doubt_count <= MOST_DOUBTS
 
 
 @cache

@@ -9,12 +9,12 @@ from email import message_from_bytes, policy
 
 import pytest
 
-from dispatcher import db, publishing, steering, superseding
+from dispatcher import db, publishing, steering, superseding, upkeep
 from dispatcher.errors import Conflict
 from dispatcher.model import BlastReport, BlastState, DeliveryState, Draft, Importance, Kind, Published
 from dispatcher.sending import Sender
 from tests.support.newsroom import Newsroom
-from tests.support.relays import relay_at, room_with, slow, until
+from tests.support.relays import finish_now, relay_at, room_with, slow, until
 from tests.support.sink import HANG_UP, Session, Sink, a_sink
 
 State = DeliveryState
@@ -278,3 +278,55 @@ async def test_readers_of_a_batch_whose_worker_died_are_in_doubt(database: db.Da
     await superseding.settle(database)
 
     assert (await room.report(first)).states == {State.IN_DOUBT: 4}
+
+
+async def test_readers_whom_a_worker_was_trying_again_when_it_died_are_in_doubt(database: db.Database) -> None:
+    """One who only waited to be tried again was certainly not reached."""
+    room = room_with(database, relay_at(1))
+    await room.story(followers=2)
+    first = await publish(room, WRONG)
+    await room.cut()
+    await room.run(
+        "INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state)"
+        " SELECT b.blast_id, unnest(b.subscriber_ids), now(), 'deferred' FROM batches b"
+    )
+    await room.run("UPDATE batches SET state = 'done'")
+    await room.run("UPDATE deliveries SET next_at = now() WHERE subscriber_id = (SELECT min(id) FROM subscribers)")
+    await upkeep.tick(database)
+    await room.run("UPDATE deliveries SET next_at = now() WHERE subscriber_id = (SELECT max(id) FROM subscribers)")
+    await room.run("UPDATE batches SET attempts = 1 WHERE retry")
+    await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+    await superseding.settle(database)
+
+    assert (await room.report(first)).states == {State.IN_DOUBT: 1, State.SUPERSEDED: 1}
+
+
+async def test_who_never_saw_the_wrong_text_gets_no_correction_by_being_tried_again_or_by_a_crash(
+    database: db.Database,
+) -> None:
+    refused: list[str] = []
+
+    def refuse_once(step: str, argument: str, session: Session) -> str | None:
+        if step == "RCPT" and argument not in refused:
+            refused.append(argument)
+            return "451 4.7.1 later"
+        return None
+
+    async with a_sink(refuse_once) as sink:
+        room = room_with(database, relay_at(sink.port))
+        await room.story(followers=6)
+        await publish(room, WRONG)
+        correction = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+        await superseding.settle(database)
+        await room.cut()
+        await room.run("UPDATE batches SET attempts = 3")
+        await upkeep.tick(database)
+        halves = await room.run("SELECT plain FROM batches WHERE cardinality(subscriber_ids) = 3")
+        await room.run("UPDATE batches SET attempts = 0")
+        async with room.sender() as sender:
+            done = await finish_now(room, sender, correction)
+
+    assert [each["plain"] for each in halves] == [True, True]
+    assert len(refused) == 6
+    assert done.states == {State.ACCEPTED: 6}
+    assert [mail.subject for mail in mails(sink)] == [RIGHT] * 6

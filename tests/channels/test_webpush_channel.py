@@ -122,7 +122,7 @@ async def test_a_service_that_calls_everybody_gone_is_not_believed_for_ever(monk
     assert after.bad_address
 
 
-async def test_silence_is_a_refusal_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_leaves_in_doubt_whether_it_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "TIMEOUT", 0.2)
     async with a_push_service() as service, a_post(service) as post:
         device = service.device()
@@ -130,7 +130,7 @@ async def test_silence_is_a_refusal_for_now(monkeypatch: pytest.MonkeyPatch) -> 
         (outcome,) = await post.send(Parcel(device))
         (again,) = await post.send(Parcel(device))
 
-    assert (outcome.fate, outcome.code, outcome.bad_address) == (Fate.DEFERRED, None, False)
+    assert (outcome.fate, outcome.code, outcome.bad_address) == (Fate.IN_DOUBT, None, False)
     assert "No answer within 0.2 seconds" in outcome.reply
     assert again.fate is Fate.ACCEPTED
 
@@ -145,7 +145,7 @@ async def test_a_connection_that_the_service_has_closed_meanwhile_costs_the_read
         (refused,) = await post.send(Parcel(device))
 
     assert outcome.fate is Fate.ACCEPTED
-    assert (refused.fate, refused.code) == (Fate.DEFERRED, None)
+    assert (refused.fate, refused.code) == (Fate.IN_DOUBT, None)
     assert len(device.received) == 5
 
 
@@ -466,7 +466,7 @@ async def test_closing_waits_no_longer_than_it_may_and_says_what_it_left_open() 
         found = await outcomes(parcels)
 
     assert took < 1
-    assert {(each.fate, each.reply) for each in found} == {(Fate.DEFERRED, channel.STOPPED)}
+    assert {(each.fate, each.reply) for each in found} == {(Fate.IN_DOUBT, channel.STOPPED)}
 
 
 async def test_closing_does_not_wait_for_a_ledger_that_is_away() -> None:

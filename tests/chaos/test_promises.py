@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from dispatcher import publishing, withdrawing
-from dispatcher.model import Draft, Importance, Kind, Published
+from dispatcher.model import Draft, Importance, Kind, Published, Urgency
 from tests.chaos.conftest import LONG, Ground
 from tests.chaos.test_readers import Post, browsers, enough
 from tests.security.house import beside
@@ -38,6 +38,8 @@ from tests.support.promises import (
 pytestmark = pytest.mark.chaos
 
 WRONG, RIGHT, LAST = "Wrongtext of the hospital", "Righttext of the hospital", "Lasttext of the hospital"
+#: Readers in a batch of the wrong update.
+BATCH = 60
 #: Seconds in which everything of one night has to be over.
 PATIENCE = 90
 
@@ -53,18 +55,20 @@ class Night:
     moment: float  #: how much of the first update is out at the step
     kill: float | None  #: seconds after the step at which a worker that is sending is killed; None: none
     again: float  #: seconds after the first step at which a second comes, where there is one
+    well: float  #: seconds after the last step at which relay and push service are well again
     seed: int
 
 
 nights = st.builds(
     Night,
-    readers=st.integers(550, 2500 if LONG else 800),
+    readers=st.integers(400, 2500 if LONG else 800),
     devices=st.integers(100, 1500 if LONG else 250),
     delay=st.floats(0.004, 0.02),
     ill=st.sampled_from([0.04, 0.0, 0.15]),
     moment=st.floats(0.03, 0.7),
     kill=st.one_of(st.floats(-0.15, 0.25), st.none()),
     again=st.floats(0.0, 0.6),
+    well=st.floats(0.2, 1.0),
     seed=st.integers(0, 10_000),
 )
 
@@ -105,7 +109,7 @@ async def run(room: Newsroom, post: Post, night: Night, *steps: Step) -> list[tu
     post.sink.script = ill_relay(night.delay, night.ill, night.seed)
     make_ill(post.service, night.delay, night.ill, night.seed)
     async with asyncio.timeout(PATIENCE):
-        published = [await publish(room, slug, WRONG)]
+        published = [await in_small_batches(room, slug)]
         while len(post.sink.taken) < night.moment * night.readers:
             await asyncio.sleep(0.002)
         killing = asyncio.create_task(kill_one(room, post, (night.kill or 0.0) + 0.15, really=night.kill is not None))
@@ -114,6 +118,7 @@ async def run(room: Newsroom, post: Post, night: Night, *steps: Step) -> list[tu
             await asyncio.sleep(night.again if number else 0)
             published.append(await step(slug))
         await killing
+        await asyncio.sleep(night.well)
         make_well(post.sink, post.service)
         while not await come_to_an_end(room, blasts_of(*published)):
             await asyncio.sleep(0.1)
@@ -131,6 +136,16 @@ async def kill_one(room: Newsroom, post: Post, after: float, *, really: bool) ->
         at_it = [worker for worker in post.fleet.workers if await holds(room, worker.name)]
         post.fleet.kill((at_it or post.fleet.workers)[0])
         post.fleet.start_worker()
+
+
+async def in_small_batches(room: Newsroom, slug: str) -> Published:
+    """The wrong update, cut so small that a killed worker leaves some readers in doubt and not nearly all of them."""
+    draft = Draft(headline=WRONG, body=f"{WRONG}.", importance=Importance.MAJOR)
+    async with room.database.transaction() as tx:
+        published = await publishing.write(tx, slug, draft, by="anna")
+        for _ in published.blast_ids:
+            await tx.one("cut_next", urgency=max(Urgency), batch_size=BATCH, drills=False)
+    return published
 
 
 async def publish(room: Newsroom, slug: str, headline: str, **more: Any) -> Published:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
@@ -28,13 +28,13 @@ READERS = 300
 DEVICES = 2_000
 
 
-@dataclass
 class Post:
-    """Workers, and the two places that they send to."""
+    """Workers, and the two places that they send to. No dataclass: nobody wants to read all that was sent."""
 
-    fleet: Fleet
-    sink: Sink
-    service: PushService
+    def __init__(self, fleet: Fleet, sink: Sink, service: PushService) -> None:
+        self.fleet = fleet
+        self.sink = sink
+        self.service = service
 
 
 @pytest.fixture(scope="module")

@@ -215,6 +215,17 @@ def test_a_push_blast_reads_those_who_want_pushes_and_not_every_follower(many_re
     assert read["devices"] <= 400, read
 
 
+def test_an_audience_is_written_once_and_planned_as_if_it_stood_where_it_is_used(many_readers: str) -> None:
+    """A function that the planner does not see through would be called, and its rows kept, for every blast."""
+    with psycopg.connect(many_readers) as connection:
+        for name in ("cut_next", "cut_correction"):
+            statement = f"EXPLAIN (FORMAT JSON) {db.statements()[name]}"
+            row = connection.execute(statement, {"urgency": 99, "batch_size": 500, "drills": False}).fetchone()
+            assert row is not None
+            called = {node.get("Function Name") for node in _nodes(row[0][0]["Plan"])}
+            assert called <= {None, "generate_series", "pg_timezone_names"}, name
+
+
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for child in plan.get("Plans", ()) for node in _nodes(child))]
 

@@ -177,7 +177,7 @@ class WebPushChannel:
         try:
             return await self._offer(parcel, origin)
         except asyncio.CancelledError:
-            parcel.settle(Outcome(Fate.DEFERRED, None, STOPPED, origin.relay), _nothing)
+            parcel.settle(Outcome(Fate.IN_DOUBT, None, STOPPED, origin.relay), _nothing)
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, it is this one push's fate
             log.error("push failed", relay=origin.relay, error=type(error).__name__)

@@ -1,7 +1,8 @@
 """What push services answer, sorted into fates, all in one place (RFC 8030 §5, §7.3; RFC 9110 §15).
 
 A push may be offered twice: the second has the same topic and the same notification slot, so it replaces the first.
-Hence there is no doubt as with mail, and silence is no more than a refusal for now.
+So whatever may have arrived is offered again, as often as it takes. Until then it is in doubt: should the update be
+wrong, that screen may show it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from email.utils import parsedate_to_datetime
 
 from dispatcher.channels import Fate, Outcome
 from dispatcher.errors import DispatcherError
-from dispatcher.outbound import Answer
+from dispatcher.outbound import Answer, Unreachable
 
 LONGEST_REPLY = 300
 #: Seconds that a push service may make us wait with one word.
@@ -47,9 +48,9 @@ def from_answer(answer: Answer, endpoint: str, relay: str, now: datetime) -> Out
     return Outcome(Fate.FAILED, status, said, relay)
 
 
-def no_answer(error: DispatcherError, relay: str) -> Outcome:
-    """There was no connection, or no answer on it."""
-    return Outcome(Fate.DEFERRED, None, error.message, relay)
+def no_answer(error: Unreachable, relay: str) -> Outcome:
+    """There was no connection, or no answer on it: then nobody knows whether the push arrived."""
+    return Outcome(Fate.IN_DOUBT if error.offered else Fate.DEFERRED, None, error.message, relay)
 
 
 def not_allowed(error: DispatcherError, relay: str) -> Outcome:

@@ -53,8 +53,10 @@ WITH closed AS (
            CASE WHEN is_doubtful THEN 'its worker died while it may have been sent'
                 WHEN is_withdrawn THEN 'the update was withdrawn' ELSE 'a later update took its place' END
     FROM readers
+    -- Who was refused before may have been tried again by the worker that died.
     ON CONFLICT (blast_id, subscriber_id) DO UPDATE
-    SET next_at = NULL, state = CASE d.state WHEN 'deferred' THEN 'superseded' ELSE d.state END
+    SET next_at = NULL, state = CASE d.state WHEN 'deferred' THEN excluded.state ELSE d.state END,
+        in_doubt_count = greatest(d.in_doubt_count, excluded.in_doubt_count)
     WHERE d.state IN ('deferred', 'in_doubt')
 )
 SELECT count(*) AS batches FROM closed;
