@@ -220,7 +220,7 @@ async def test_a_correction_that_is_wrong_itself_is_corrected_while_it_goes_out(
             await superseding.settle(database, patience=5)
             await room.cut()
             sender.nudge()
-            await until(lambda: sum("half open" in mail.subject for mail in mails(sink)) >= 30)
+            await until(lambda: sum(b"half open" in each.data for each in sink.taken) >= 30)
             sink.script = lambda *_: None
             second = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=2)
             done = await finish(room, sender, second)
@@ -330,3 +330,19 @@ async def test_who_never_saw_the_wrong_text_gets_no_correction_by_being_tried_ag
     assert len(refused) == 6
     assert done.states == {State.ACCEPTED: 6}
     assert [mail.subject for mail in mails(sink)] == [RIGHT] * 6
+
+
+async def test_who_was_in_doubt_before_they_were_refused_for_good_may_have_the_wrong_text(
+    database: db.Database,
+) -> None:
+    async with a_sink() as sink:
+        room = room_with(database, relay_at(sink.port))
+        await room.story(followers=3)
+        async with room.sender() as sender:
+            await finish(room, sender, await publish(room, WRONG))
+            await room.run("UPDATE deliveries SET state = 'failed', in_doubt_count = mod(subscriber_id, 2)")
+            done = await finish(room, sender, await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1))
+        (doubtful,) = await room.run("SELECT count(*) AS count FROM subscribers WHERE mod(id, 2) = 1")
+
+    assert done.states == {State.ACCEPTED: doubtful["count"]}
+    assert 0 < doubtful["count"] < 3

@@ -203,22 +203,29 @@ class WebPushChannel:
         }
         try:
             body = encrypt(parcel.payload(), parcel.public_key, parcel.auth_secret)
-            answer = await self._post(parcel, headers, body)
+            answer, is_second = await self._post(parcel, headers, body)
         except Unreachable as error:
             return self._no_answer(error, origin)
         except (Refused, TooLarge) as error:
             return outcomes.not_allowed(error, origin.relay)
-        return self._learn(answer, parcel.address, origin)
+        outcome = self._learn(answer, parcel.address, origin)
+        # What is refused for now at the second offer may have been taken at the first.
+        return outcome._replace(fate=Fate.IN_DOUBT) if is_second and outcome.fate is Fate.DEFERRED else outcome
 
-    async def _post(self, parcel: PushParcel, headers: dict[str, str], body: bytes) -> Answer:
+    async def _post(self, parcel: PushParcel, headers: dict[str, str], body: bytes) -> tuple[Answer, bool]:
+        """The service's answer, and whether it is that to a second offer."""
         try:
-            return await self._outbound.post(parcel.address, headers=headers, data=body, timeout=TIMEOUT)
+            return await self._outbound.post(parcel.address, headers=headers, data=body, timeout=TIMEOUT), False
         except Unreachable as error:
             if not error.lost or self._closing or not parcel.wanted():
                 raise
         # The service may just have closed a connection that was idle. Should it have read the push nevertheless, the
         # topic lets the second replace the first.
-        return await self._outbound.post(parcel.address, headers=headers, data=body, timeout=TIMEOUT)
+        try:
+            return await self._outbound.post(parcel.address, headers=headers, data=body, timeout=TIMEOUT), True
+        except Unreachable as error:
+            error.offered = True  # the first time
+            raise
 
     def _learn(self, answer: Answer, endpoint: str, origin: Origin) -> Outcome:
         if origin.answered():

@@ -71,10 +71,12 @@ WHERE u.story_id = %(story_id)s AND u.seq = %(seq)s ORDER BY o.id;
 -- yet, and by what holds a correction of it up now. Whoever has the wrong words gets it also while they are paused.
 WITH messages AS (
     SELECT b.channel, d.subscriber_id AS id,
-           CASE d.state WHEN 'accepted' THEN 'reached' WHEN 'in_doubt' THEN 'in doubt' ELSE 'unreached' END AS met
+           CASE WHEN d.state = 'accepted' THEN 'reached' WHEN d.state IN ('in_doubt', 'failed') THEN 'in doubt'
+                ELSE 'unreached' END AS met
     FROM blasts b JOIN deliveries d ON d.blast_id = b.id
     WHERE b.id = ANY (%(blasts)s::bigint[])
-      AND (d.state IN ('accepted', 'in_doubt', 'superseded') OR (d.state = 'deferred' AND b.id = ANY (%(open)s::bigint[])))
+      AND (d.state IN ('accepted', 'in_doubt', 'superseded') OR (d.state = 'deferred' AND b.id = ANY (%(open)s::bigint[]))
+           OR (d.state = 'failed' AND d.in_doubt_count > 0))
     UNION ALL
     SELECT b.channel, w.id, 'unreached'
     FROM blasts b JOIN batches p ON p.blast_id = b.id CROSS JOIN LATERAL unnest(p.subscriber_ids) AS w (id)

@@ -74,7 +74,8 @@ WITH blast AS (
 ), told AS (
     SELECT d.subscriber_id AS id, d.state = 'superseded' AS unreached
     FROM blast JOIN deliveries d ON d.blast_id = blast.of_blast
-    WHERE d.state IN ('accepted', 'in_doubt', 'superseded')
+    -- Who was refused for good in the end may have been reached by a try before, if that was in doubt.
+    WHERE d.state IN ('accepted', 'in_doubt', 'superseded') OR (d.state = 'failed' AND d.in_doubt_count > 0)
 ), plain AS (
     SELECT unnest(p.subscriber_ids) AS id
     FROM blast JOIN batches p ON p.blast_id = blast.of_blast
