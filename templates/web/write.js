@@ -73,11 +73,14 @@ function later(pause = PAUSE) {
 function save() {
   clearTimeout(timer);
   if (stopped) return Promise.resolve();
-  running = (running || Promise.resolve()).then(saveNow).catch(() => {
+  const mine = (running || Promise.resolve()).then(saveNow).catch(() => {
     keep();
     said("Not saved: there is no connection. Your text is kept in this browser, and tried again.", "stop");
     later(5000);
+  }).then(() => {
+    if (running === mine) running = null;
   });
+  running = mine;
   return running;
 }
 
@@ -278,7 +281,7 @@ form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const deed = event.submitter ? event.submitter.value : "save";
     await running;
-    running = null;
+    await new Promise((resolve) => setTimeout(resolve)); // a form takes no press while it is still told of another
     // The buttons are others by now; if this one is gone, what it said is not so any more.
     const button = [...form.querySelectorAll("button[name=do]")].find((each) => each.value === deed);
     if (button) form.requestSubmit(button);
