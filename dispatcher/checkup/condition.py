@@ -107,15 +107,16 @@ def _workers(alive: int, waited: float, being_sent: int) -> Finding:
             detail="None is running: what is published waits.",
             remedy="On the server: `dispatcher worker`. What waits goes out as soon as one runs.",
         )
+    running = _counted(alive, "worker runs", "workers run")
     if waited > STALLED and not being_sent:
         return Finding(
             name="Workers",
             health=Health.FAIL,
-            detail=f"{_counted(alive, 'runs', 'run')}, and work has waited for {waited:,.0f} seconds that none takes.",
+            detail=f"{running}, and work has waited for {waited:,.0f} seconds that none takes.",
             remedy="Their logs say why. Nothing is lost.",
         )
     busy = f", {_counted(being_sent, 'batch', 'batches')} on the way" if being_sent else ""
-    return Finding(name="Workers", health=Health.OK, detail=f"{_counted(alive, 'runs', 'run')}{busy}.")
+    return Finding(name="Workers", health=Health.OK, detail=f"{running}{busy}.")
 
 
 def _relays(settings: Settings, rows: list[db.Row], alive: int) -> list[Finding]:

@@ -132,6 +132,14 @@ class WatchedBlast:
         at = self.last_at
         return None if at is None else (at - self.published_at).total_seconds() * 1000
 
+    def percentile(self, part: float) -> float | None:
+        """Milliseconds within which this part (0 to 1) was accepted; never before the first, nor after the last."""
+        found = self.progress.percentile(part)
+        if found is None:
+            return None
+        latest = found if self.last_ms is None else min(found, self.last_ms)
+        return latest if self.first_ms is None else max(latest, self.first_ms)
+
     @property
     def rate(self) -> float:
         """Acceptances a second just now; 0 for one that is over."""

@@ -78,6 +78,8 @@ def test_every_state_that_somebody_is_in_is_seen_in_the_bar(states: dict[Deliver
     assert ends <= 100.05
     if waiting:
         assert ends <= 100 - LEAST + 0.05
+    elif parts:
+        assert ends == pytest.approx(100, abs=0.05)
 
 
 def test_a_steady_run_is_a_straight_line_with_its_rate_and_the_time_that_is_left() -> None:
@@ -93,6 +95,18 @@ def test_a_steady_run_is_a_straight_line_with_its_rate_and_the_time_that_is_left
     assert drawn.most == 200
     assert drawn.ends == pytest.approx(41, abs=1)
     assert blast.progress.percentile(0.5) == pytest.approx(23_000, abs=1000)
+
+
+def test_no_percentile_lies_before_the_first_acceptance_or_after_the_last() -> None:
+    slots = (Slot(6_000, "relay", 10),)  # one second wide: the ledger cannot tell 6.2 from 6.9
+    states = {DeliveryState.ACCEPTED: 10}
+    begun = NOW - timedelta(seconds=41)
+    first, last = begun + timedelta(seconds=6.2), begun + timedelta(seconds=6.4)
+    progress = Progress(states=states, slots=slots, first_at=first, last_at={DeliveryState.ACCEPTED: last})
+    blast = blast_with(states, progress=progress)
+
+    assert [blast.percentile(part) for part in (0.01, 0.5, 0.99)] == [6_200, 6_400, 6_400]
+    assert blast_with({}).percentile(0.5) is None
 
 
 def test_nobody_says_how_long_what_stands_will_take() -> None:

@@ -6,6 +6,7 @@ import pytest
 from starlette.routing import Route
 
 from dispatcher import access, db
+from dispatcher.api import scopes
 from dispatcher.api.routes import router
 from dispatcher.roles import Scope
 from tests.api.problems import problem
@@ -89,3 +90,9 @@ def test_a_token_that_was_made_before_there_were_scopes_keeps_all_of_them(site: 
     site.look("INSERT INTO api_tokens (name, token_hash) VALUES ('old', 'x')")
 
     assert site.look("SELECT scopes, prefix FROM api_tokens") == [(["publish", "read", "steer"], "")]
+
+
+def test_a_story_may_be_called_like_something_that_is_steered() -> None:
+    assert scopes.needed("PATCH", "/api/v1/stories/withdraw") is Scope.PUBLISH
+    assert scopes.needed("POST", "/api/v1/stories/withdraw/updates") is Scope.PUBLISH
+    assert scopes.needed("POST", "/api/v1/stories/withdraw/updates/2/withdraw") is Scope.STEER

@@ -85,7 +85,7 @@ def test_relays_are_shown_as_the_workers_that_live_find_them(site: Site) -> None
         "Broker": "warn",
         "Monitor": "ok",
     }
-    assert parts["Workers"].detail == "2 run."
+    assert parts["Workers"].detail == "2 workers run."
     assert parts["Relay mx1:25"].detail == "Takes mail: 3 connections open, 1 busy."
     assert "Refuses our mail by policy" in parts["Relay mx3:25"].detail
     assert all(part.remedy for part in found.parts if part.health is not checkup.Health.OK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from dispatcher.model import DeliveryState
@@ -72,6 +72,8 @@ def bar(blast: Counted) -> list[Part]:
     for (name, _), wide in zip(shown, widths, strict=True):
         parts.append(Part(name, round(at, 2), round(max(wide - GAP, LEAST), 2)))
         at += wide
+    if parts and not waits:  # nobody is left: the track is full
+        parts[-1] = replace(parts[-1], wide=max(round(100 - parts[-1].begins, 2), LEAST))
     return parts
 
 
