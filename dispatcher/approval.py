@@ -52,18 +52,22 @@ async def write(database: db.Database, rule: Rule, *, by: str) -> None:
         await audit.note(tx, actor=by, action="set who approves", subject="settings", detail=value)
 
 
-async def needed(tx: db.Connection, story_id: int, draft: Draft, *, is_quick: bool = False) -> str | None:
+async def needed(
+    tx: db.Connection, story_id: int, draft: Draft, *, is_quick: bool = False, counted: Audience | None = None
+) -> str | None:
     """Why a second person has to approve this draft, as a sentence; None if nobody has to.
 
     Quick takes followers for readers whom it reaches, which are fewer: good enough for a list, where counting all takes
-    too long.
+    too long. `counted` is its audience, where somebody has counted it a moment ago.
     """
     rule = await read(tx)
     if rule.all:
         return "Every update here is approved by a second person."
     if rule.breaking and draft.importance is Importance.BREAKING:
         return "It is breaking news."
-    if rule.over is not None and await _reaches_more_than(tx, story_id, rule.over, draft, is_quick=is_quick):
+    if rule.over is not None and await _reaches_more_than(
+        tx, story_id, rule.over, draft, is_quick=is_quick, counted=counted
+    ):
         return f"It reaches more than {rule.over:,} readers."
     return None
 
@@ -74,13 +78,15 @@ async def check(tx: db.Connection, story_id: int, draft: Draft) -> None:
         raise ApprovalRequired(f"A second person has to approve this before it goes out. {why}")
 
 
-async def _reaches_more_than(tx: db.Connection, story_id: int, number: int, draft: Draft, *, is_quick: bool) -> bool:
+async def _reaches_more_than(
+    tx: db.Connection, story_id: int, number: int, draft: Draft, *, is_quick: bool, counted: Audience | None
+) -> bool:
     """Whether a draft reaches more readers, whatever the hour: who is held up only now counts as reached."""
-    if not await tx.value("has_more_followers", story_id=story_id, number=number):
+    if not await tx.value("may_reach_more", story_id=story_id, number=number, corrects_seq=draft.corrects_seq):
         return False
     if is_quick:
         return True
-    found = await audience.count(
+    found = counted or await audience.count(
         tx, story_id, kind=draft.kind, importance=draft.importance, corrects_seq=draft.corrects_seq
     )
     held_up = sum(each.count.readers for each in found.left_out if each.reason in HELD_UP)

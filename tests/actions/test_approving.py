@@ -322,3 +322,25 @@ async def test_what_another_system_hands_in_waits_for_somebody_who_did_not_make_
     for each in (first, other):
         await drafting.approve_and_send(room.database, room.bell, each.id, version=1, by=desk["leo"])
     assert await drafting.waiting(room.database, await drafting.listing(room.database)) == []
+
+
+async def test_a_correction_in_a_story_whose_readers_were_let_go_needs_a_second_person_all_the_same(
+    room: Newsroom,
+) -> None:
+    """Nobody follows it any more, and yet the correction reaches everybody whom the wrong text has reached."""
+    await room.publish("dam")
+    await room.cut()
+    await room.run(
+        "INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state)"
+        " SELECT b.blast_id, unnest(b.subscriber_ids), now(), 'accepted' FROM batches b"
+    )
+    await room.run("UPDATE batches SET state = 'done'")
+    await room.run("UPDATE blasts SET state = 'done', done_at = now()")
+    await stories.close(room.database, "dam")
+    await room.run("UPDATE subscriptions SET ended_at = now(), ended_reason = 'story closed'")
+    await set_rule(room, over=2)
+
+    with pytest.raises(ApprovalRequired, match="more than 2 readers"):
+        await room.publish("dam", kind=Kind.CORRECTION, corrects_seq=1)
+    await set_rule(room, over=3)
+    await room.publish("dam", kind=Kind.CORRECTION, corrects_seq=1)
