@@ -18,6 +18,7 @@ from typing import Any
 from dispatcher import db, letters, markdown
 from dispatcher.addresses import address_hash, parse_address
 from dispatcher.channels.email.letter import Letter, Values
+from dispatcher.channels.email.mime import unstuffed
 from dispatcher.channels.webpush.letter import PushLetter
 from dispatcher.config import Settings
 from dispatcher.letters import USUAL, Aspect
@@ -83,7 +84,7 @@ class Previews:
         seen = aspect.of(view)
         letter = Letter.loads(await self._made(seen, locale, timezone, ChannelName.EMAIL))
         public = self._settings.public_url
-        message = letter.splice(
+        sent = letter.splice(
             Values(
                 address=address,
                 message_id=f"<preview@{self._settings.mail_domain}>",
@@ -93,6 +94,7 @@ class Previews:
             ),
             eight_bit=True,
         )
+        message = unstuffed(sent)
         found = message_from_bytes(message, policy=policy.default)
         html = _part(found, "html")
         return MailPreview(

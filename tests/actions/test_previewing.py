@@ -63,6 +63,7 @@ async def test_a_preview_is_the_letter_that_is_sent(room: Newsroom, previews: Pr
     assert mail.preview == "Walk uphill now."
     assert "02:44" in mail.text
     assert mail.size > mail.html_size > 5_000
+    assert "\n.sheet" in mail.html  # not with the second dot that such a line has on its way
     literals = [each for each in sent.eight_bit.literals if b"\r\n" not in each and each.isascii()]
     assert literals
     assert all(each.decode() in mail.html.replace("\n", "\r\n") + mail.text for each in literals if len(each) > 200)

@@ -156,6 +156,12 @@ def stuffed(data: bytes) -> bytes:
     return b"." + data if data[:1] == b"." else data
 
 
+def unstuffed(data: bytes) -> bytes:
+    """As `stuffed` has found it: what a receiver makes of it."""
+    data = data.replace(b"\n..", b"\n.")
+    return data[1:] if data[:2] == b".." else data
+
+
 def wrap_html(html: str, width: int = 400) -> str:
     """Break the lines of an HTML document where a reader cannot see it: at spaces in text and behind a tag's name.
 
