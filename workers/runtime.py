@@ -152,7 +152,8 @@ class Engine:
 
     async def _release_readers(self) -> None:
         try:
-            await merging.move(self._database)
+            if await merging.move(self._database):
+                await self.cut()  # what was published meanwhile has waited for them
             await closing.release(self._database)
         except DatabaseUnavailable as error:
             log.error("cannot see to the readers of closed stories", reason=error.message)

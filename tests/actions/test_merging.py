@@ -132,3 +132,69 @@ async def test_who_was_moved_learns_in_the_next_mail_why_it_comes_and_is_told_no
         assert "If you followed “The levee at Millgate”: it goes on in this story." in moved.text
         assert "SINCE YOUR LAST ALERT" not in moved.text
         assert "If you followed" not in mails["reader1@example.org"][0].text
+
+
+async def test_readers_of_a_story_that_is_merged_twice_before_they_were_moved_arrive_at_the_last(
+    database: db.Database,
+) -> None:
+    room = newsroom(database)
+    await room.story("dam")
+    await room.story("river")
+    await room.story("levee", followers=5)
+    await merging.merge(database, "levee", "dam", by="ada", seconds=0)
+    await merging.merge(database, "dam", "river", by="ada", seconds=0)
+
+    for _ in range(3):
+        await merging.move(database)
+
+    assert {each[2] for each in (await follows(room, "dam")).values()} == {"story merged"}
+    assert [each[2] for each in (await follows(room, "river")).values()] == [None] * 5
+    assert await room.run("SELECT slug FROM stories WHERE released_at IS NULL") == [{"slug": "river"}]
+
+
+async def test_what_is_published_while_readers_are_being_moved_reaches_them_too_but_waits_for_nobody_for_ever(
+    database: db.Database,
+) -> None:
+    room = newsroom(database)
+    await room.story("levee", followers=5)
+    await room.story("dam")
+    await room.follow("dam", "own@example.org")
+    before = await publish(room, "It was said before", slug="dam")
+    await merging.merge(database, "levee", "dam", by="ada", seconds=0)
+    meanwhile = await publish(room, "Both are one story now", slug="dam")
+
+    assert await room.cut() == 1, "what was published after the merger waits for readers who are on their way"
+    await merging.move(database)
+    assert await room.cut() == 1
+    assert ((await room.report(before)).candidates, (await room.report(meanwhile)).candidates) == (1, 6)
+
+    await room.story("creek")
+    await room.follow("creek", "stuck@example.org")
+    await merging.merge(database, "creek", "dam", by="ada", seconds=0)
+    late = await publish(room, "Nobody moves them", slug="dam")
+    assert await room.cut() == 0
+    await room.run("UPDATE stories SET closed_at = closed_at - interval '3 minutes' WHERE slug = 'creek'")
+    assert await room.cut() == 1
+    assert (await room.report(late)).candidates == 6
+
+
+async def test_who_leaves_the_story_that_goes_on_hears_nothing_more_of_the_one_it_came_from(
+    database: db.Database,
+) -> None:
+    room = newsroom(database)
+    await room.story("levee", followers=3)
+    await room.story("dam")
+    await room.follow("dam", "reader3@example.org")
+    done = await merging.merge(database, "levee", "dam", by="ada")
+    ids = {row["email"][6:7]: row["id"] for row in await room.run("SELECT id, email FROM subscribers")}
+    await subscribing.leave(database, done.into.id, ids["1"])
+    await subscribing.leave(database, done.into.id, ids["3"])
+
+    reasons = {reader: each[2] for reader, each in (await follows(room, "levee")).items()}
+    assert reasons == {"1": "reader", "2": "story merged", "3": "story merged"}
+
+    # Whoever comes back, and then leaves by a link in a mail of the old story, leaves again.
+    await subscribing.follow_again(database, done.into.id, ids["1"])
+    assert (await follows(room, "dam"))["1"][2] is None
+    await subscribing.leave(database, done.story.id, ids["1"])
+    assert (await follows(room, "dam"))["1"][2] == "reader"

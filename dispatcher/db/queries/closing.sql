@@ -31,7 +31,9 @@ UPDATE subscriptions SET ended_at = clock_timestamp(), ended_reason = 'story clo
 WHERE story_id = %(story_id)s AND subscriber_id = ANY (%(ids)s::bigint[]) AND ended_at IS NULL;
 
 -- name: finish_release
--- Nobody follows this closed story any more. Touches nothing while somebody does.
+-- Nobody follows this closed story any more. Touches nothing while somebody does, or readers of a story that was merged into it
+-- are still on their way.
 UPDATE stories SET released_at = clock_timestamp()
 WHERE id = %(story_id)s AND released_at IS NULL
-  AND NOT EXISTS (SELECT FROM subscriptions WHERE story_id = %(story_id)s AND ended_at IS NULL);
+  AND NOT EXISTS (SELECT FROM subscriptions WHERE story_id = %(story_id)s AND ended_at IS NULL)
+  AND NOT EXISTS (SELECT FROM stories m WHERE m.successor_id = %(story_id)s AND m.is_merged AND m.released_at IS NULL);

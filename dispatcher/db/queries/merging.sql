@@ -20,10 +20,10 @@ WHERE f.story_id = %(story_id)s AND f.confirmed_at IS NOT NULL AND f.ended_at IS
 SELECT s.id, s.slug FROM stories s WHERE s.state = 'closed' AND s.released_at IS NULL AND s.is_merged ORDER BY s.id;
 
 -- name: follow_successor
--- These readers of a merged story follow its successor from this moment on, as they followed it; who follows that already,
--- or has left it, is left as they are. Whoever moves them holds them.
+-- These readers of a merged story follow its successor from the moment of the merger on, as they followed it; who follows that
+-- already, or has left it, is left as they are. Whoever moves them holds them.
 INSERT INTO subscriptions AS t (story_id, subscriber_id, cadence, channels, confirmed_at)
-SELECT s.successor_id, f.subscriber_id, f.cadence, f.channels, now()
+SELECT s.successor_id, f.subscriber_id, f.cadence, f.channels, s.closed_at
 FROM subscriptions f JOIN stories s ON s.id = f.story_id
 WHERE f.story_id = %(story_id)s AND f.subscriber_id = ANY (%(ids)s::bigint[])
   AND f.confirmed_at IS NOT NULL AND f.ended_at IS NULL
@@ -35,8 +35,9 @@ WHERE t.confirmed_at IS NULL AND t.ended_at IS NULL;
 -- name: end_merged
 -- These readers do not follow the merged story any more. Its moment is that at which they began to follow the other, so that
 -- whoever leaves by a link in an old mail leaves that too.
-UPDATE subscriptions SET ended_at = now(), ended_reason = 'story merged'
-WHERE story_id = %(story_id)s AND subscriber_id = ANY (%(ids)s::bigint[]) AND ended_at IS NULL;
+UPDATE subscriptions f SET ended_at = s.closed_at, ended_reason = 'story merged'
+FROM stories s
+WHERE s.id = %(story_id)s AND f.story_id = s.id AND f.subscriber_id = ANY (%(ids)s::bigint[]) AND f.ended_at IS NULL;
 
 -- name: count_followers_left
 -- How many of a merged story's readers have not been moved yet.

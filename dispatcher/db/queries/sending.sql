@@ -1,12 +1,17 @@
 -- name: cut_next
 -- Freeze the audience of the most urgent blast that has none yet: its batches and their counts, all in one statement.
 -- Who follows the story at the moment of publishing is in; who confirmed later is not. An update for a time of the
--- reader's own day has batches for each zone, which wait for that time there; where it is past, they do not wait.
+-- reader's own day has batches for each zone, which wait for that time there; where it is past, they do not wait. Readers
+-- of a story that was merged into this one before are waited for while they are moved, but not longer than two minutes.
 WITH blast AS (
     SELECT b.id, b.urgency, b.channel, u.story_id, u.published_at, u.local_time,
            u.importance = 'routine' AND u.kind = 'update' AS is_minor
     FROM blasts b JOIN updates u ON u.id = b.update_id
     WHERE b.state = 'cutting' AND b.of_blast IS NULL AND b.urgency <= %(urgency)s AND b.is_drill = %(drills)s
+      AND NOT EXISTS (
+        SELECT FROM stories m
+        WHERE m.successor_id = u.story_id AND m.is_merged AND m.released_at IS NULL
+          AND m.closed_at BETWEEN clock_timestamp() - interval '2 minutes' AND u.published_at)
     ORDER BY b.urgency, b.id LIMIT 1
     FOR UPDATE OF b SKIP LOCKED
 ), zones AS (

@@ -3,17 +3,20 @@
 SELECT s.*, n.slug AS successor FROM stories s LEFT JOIN stories n ON n.id = s.successor_id WHERE s.id = %(story_id)s;
 
 -- name: end_subscription
--- A reader leaves one story, and the one that it was merged into if that is how they came there. A subscription that has
--- ended already keeps its first time and reason, unless its story ended: then nothing, not even a correction, is to come.
+-- A reader leaves one story, and the one that it was merged into if that is how they came there, and the one that they came
+-- from. A subscription that has ended already keeps its first time, and its reason unless its story ended: then nothing, not
+-- even a correction, is to come.
 WITH RECURSIVE merged AS (
-    SELECT story_id, ended_at FROM subscriptions WHERE story_id = %(story_id)s AND subscriber_id = %(subscriber_id)s
+    SELECT story_id, confirmed_at, ended_at FROM subscriptions
+    WHERE story_id = %(story_id)s AND subscriber_id = %(subscriber_id)s
     UNION
-    SELECT f.story_id, f.ended_at
-    FROM merged m JOIN stories s ON s.id = m.story_id AND s.is_merged
-    JOIN subscriptions f ON f.story_id = s.successor_id AND f.subscriber_id = %(subscriber_id)s
-                        AND f.confirmed_at = m.ended_at
+    SELECT f.story_id, f.confirmed_at, f.ended_at
+    FROM merged m JOIN subscriptions f ON f.subscriber_id = %(subscriber_id)s
+    JOIN stories s ON s.id IN (m.story_id, f.story_id) AND s.is_merged
+                  AND ((s.id = m.story_id AND s.successor_id = f.story_id AND f.confirmed_at = m.ended_at)
+                       OR (s.id = f.story_id AND s.successor_id = m.story_id AND f.ended_at = m.confirmed_at))
 )
-UPDATE subscriptions f SET ended_at = clock_timestamp(), ended_reason = 'reader'
+UPDATE subscriptions f SET ended_at = coalesce(f.ended_at, clock_timestamp()), ended_reason = 'reader'
 FROM merged
 WHERE f.story_id = merged.story_id AND f.subscriber_id = %(subscriber_id)s
   AND (f.ended_at IS NULL OR f.ended_reason IN ('story closed', 'story merged'));
