@@ -22,6 +22,7 @@ from dispatcher.api.routes import router
 from dispatcher.config import Settings
 from dispatcher.errors import DispatcherError, Misconfigured
 from dispatcher.nudges import Bell
+from dispatcher.people.oidc import Provider
 from dispatcher.reporting import SchemaOutdated
 from dispatcher.uploading import Uploads
 from dispatcher.watching import Watchers
@@ -58,6 +59,9 @@ def create_app(settings: Settings, *, watch_every: float = monitoring.EVERY) -> 
             app.state.front = Front.of(settings, database, assets)
             app.state.figures = Figures(database)
             app.state.uploads = Uploads(database, settings.secret_key)
+            app.state.provider = provider = (
+                None if settings.oidc is None else Provider(settings.oidc, settings.public_url, settings.secret_key)
+            )
             app.state.streams = Streams(Watchers(database))
             here: Front = app.state.front
             watching = asyncio.create_task(monitoring.watch_for_ever(database, watch_every))
@@ -69,7 +73,10 @@ def create_app(settings: Settings, *, watch_every: float = monitoring.EVERY) -> 
                 making.cancel()
                 app.state.streams.watchers.close()
                 await app.state.uploads.close()
-                closing = (app.state.figures.close(), here.limiter.close(), here.previews.close(), here.links.close())
+                if provider is not None:
+                    await provider.close()
+                parts = (app.state.figures, here.limiter, here.previews, here.links, here.counts)
+                closing = [each.close() for each in parts]
                 await asyncio.gather(watching, making, *closing, return_exceptions=True)
 
     app = FastAPI(

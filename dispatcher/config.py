@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from dispatcher.errors import Misconfigured
-from dispatcher.identity import LANGUAGES, MAX_LOGO, PREFIX, Newsroom, newsroom
+from dispatcher.identity import LANGUAGES, MAX_LOGO, PREFIX, Newsroom, OidcSettings, newsroom, oidc
 from dispatcher.model import InDoubt
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "MAX_LOGO",
     "PREFIX",
     "Newsroom",
+    "OidcSettings",
     "RelaySettings",
     "Settings",
     "as_env",
@@ -161,6 +162,7 @@ class Settings:
     embed_origins: tuple[str, ...] = ()  #: sites whose pages may hold our form, as `https://host`
     trusted_proxies: tuple[Network, ...] = ()  #: whose X-Forwarded-For is believed
     brake: int = DEFAULT_BRAKE
+    oidc: OidcSettings | None = None  #: None: people of the desk sign in with passwords alone
     development: bool = False
 
     @property
@@ -239,6 +241,7 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         embed_origins=tuple(_origin("EMBED_ORIGINS", each) for each in values.get("EMBED_ORIGINS", "").split()),
         trusted_proxies=_networks(values.get("TRUSTED_PROXIES", "")),
         brake=_count("BRAKE", values.get("BRAKE", str(DEFAULT_BRAKE)), 1, 1_000_000),
+        oidc=oidc(values),
         development=development,
     )
 

@@ -1,11 +1,12 @@
-"""Who the newsroom is to its readers: name, address, language, logo and colours, checked when they are read."""
+"""Who the newsroom is: to its readers by name, language, logo and colours; and who vouches for its people."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dispatcher.errors import Misconfigured
 from dispatcher.texts import DEFAULT_TIMEZONE, is_timezone
@@ -111,3 +112,46 @@ def _one_line(name: str, value: str) -> str:
     if re.search(r"[\x00-\x1f\x7f]", value) or len(value) > 200:
         raise Misconfigured(f"{PREFIX}{name} must be one line of at most 200 characters.", field=name)
     return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OidcSettings:
+    """The newsroom's own OpenID provider, and who we are to it."""
+
+    issuer: str  #: exactly as the provider names itself
+    client_id: str
+    client_secret: str = field(repr=False)
+
+    @property
+    def origin(self) -> str:
+        parts = urlsplit(self.issuer)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def name(self) -> str:
+        """The provider as people know it: by its host."""
+        return urlsplit(self.issuer).hostname or ""
+
+
+def oidc(values: Mapping[str, str]) -> OidcSettings | None:
+    """The sign-in service of these settings, if there is one. Raises `Misconfigured`, naming the variable."""
+    issuer, client_id = values.get("OIDC_ISSUER", ""), values.get("OIDC_CLIENT_ID", "")
+    client_secret = values.get("OIDC_CLIENT_SECRET", "")
+    if not (issuer or client_id or client_secret):
+        return None
+    for name, value in (("ISSUER", issuer), ("CLIENT_ID", client_id), ("CLIENT_SECRET", client_secret)):
+        if not value:
+            raise Misconfigured(
+                f"{PREFIX}OIDC_{name} is not set, but others of the sign-in service are.",
+                remedy="Set issuer, client id and client secret, or none of them.",
+                field=f"OIDC_{name}",
+            )
+    parts = urlsplit(issuer)
+    is_here = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not (parts.scheme == "https" or is_here) or not parts.hostname or parts.query or parts.fragment or "@" in issuer:
+        raise Misconfigured(
+            f"{PREFIX}OIDC_ISSUER is no https address.",
+            remedy="Write it as the provider names itself: https://login.courier.example.",
+            field="OIDC_ISSUER",
+        )
+    return OidcSettings(issuer=issuer, client_id=client_id, client_secret=client_secret)

@@ -80,7 +80,6 @@ CREATE TABLE subscribers (
         CHECK ((quiet_from IS NULL) = (quiet_to IS NULL) AND (quiet_from IS NULL OR quiet_from <> quiet_to))
 );
 CREATE INDEX subscribers_by_email ON subscribers (lower(email) COLLATE "C", id);
-CREATE INDEX subscribers_held ON subscribers (id) WHERE paused_until IS NOT NULL OR quiet_from IS NOT NULL;
 
 -- Subscriber × story. An ended subscription stays as a tombstone, so that no import brings back a reader who left.
 CREATE TABLE subscriptions (
@@ -383,8 +382,8 @@ CREATE TRIGGER deliveries_count_changed AFTER UPDATE ON deliveries REFERENCING O
 
 -- All that the web process may do to the ledger, where it has a role of its own (see `roles.sql`): try readers again, give
 -- up those of a cancelled blast, and forget what was answered about a reader. They run with the rights of the owner.
-CREATE FUNCTION retry_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[], p_reason text, p_lowest integer,
-                              p_highest integer, p_most_doubts integer, p_dry_run boolean)
+CREATE FUNCTION retry_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[], p_reason text,
+                              p_lowest integer, p_highest integer, p_most_doubts integer, p_dry_run boolean)
 RETURNS TABLE (count bigint, left_out bigint) LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WITH chosen AS (
         SELECT d.subscriber_id, d.xmin AS version,
@@ -418,7 +417,8 @@ RETURNS TABLE (count bigint, left_out bigint) LANGUAGE sql SECURITY DEFINER SET 
     FROM chosen;
 $$;
 
-CREATE FUNCTION end_cancelled() RETURNS SETOF bigint LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+CREATE FUNCTION end_cancelled() RETURNS SETOF bigint LANGUAGE sql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
     WITH closed AS (
         UPDATE batches SET state = 'done', reason = 'the blast was cancelled'
         WHERE state = 'waiting' AND blast_id IN (SELECT id FROM blasts WHERE state = 'cancelled')
@@ -447,7 +447,8 @@ CREATE FUNCTION forget_replies(p_subscriber_id bigint) RETURNS void LANGUAGE sql
 SET search_path = public, pg_temp AS $$
     UPDATE deliveries SET reply = NULL
     WHERE blast_id = ANY (ARRAY(
-            SELECT b.id FROM subscriptions f JOIN updates u ON u.story_id = f.story_id JOIN blasts b ON b.update_id = u.id
+            SELECT b.id FROM subscriptions f
+            JOIN updates u ON u.story_id = f.story_id JOIN blasts b ON b.update_id = u.id
             WHERE f.subscriber_id = p_subscriber_id))
       AND subscriber_id = ANY (ARRAY(
             SELECT p_subscriber_id

@@ -1,6 +1,7 @@
 """The people of the desk: how they come, sign in, stay signed in, change, and go.
 
 Of everything that opens a door only a hash is kept, or what cannot be read without the installation's secret.
+`people.oidc` stands beside: only the web process loads what it takes to talk to a sign-in service.
 """
 
 from dispatcher.people.changing import (

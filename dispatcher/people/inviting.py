@@ -141,7 +141,7 @@ async def join(
         if used["is_reset"]:
             person_id = await _reset_password(tx, email, kept)
         else:
-            person_id = await _add_person(tx, email, name, Role(used["role"]), kept, used["invited_by"])
+            person_id = await add_person(tx, email, name, Role(used["role"]), kept, used["invited_by"])
         await tx.execute("clear_sign_in_attempts", account_hash=account_hash(secret_key, email))
         row = await tx.one("find_person", person_id=person_id)
         if row is None:
@@ -159,7 +159,8 @@ async def _reset_password(tx: db.Connection, email: str, kept: str) -> int:
     return int(row["id"])
 
 
-async def _add_person(tx: db.Connection, email: str, name: str, role: Role, kept: str, invited_by: str) -> int:
+async def add_person(tx: db.Connection, email: str, name: str, role: Role, kept: str | None, invited_by: str) -> int:
+    """Somebody new at the desk, in the caller's transaction; without a password for None. Raises `Conflict`."""
     person_id = await tx.value("add_person", email=email, name=name, role=str(role), password_hash=kept)
     if person_id is None:
         raise Conflict(f"{email} is at the desk already.", remedy="Sign in with your password.", field="email")

@@ -34,7 +34,7 @@ FOR_FILES = "/desk/import"
 #: Where forms and messages of strangers come in, all of them small.
 FOR_STRANGERS = (
     *("/s/", "/push/", "/lost", "/confirm/"),
-    *("/desk/sign-in", "/desk/code", "/desk/setup/", "/desk/invitation/"),
+    *("/desk/sign-in", "/desk/code", "/desk/setup/", "/desk/invitation/", "/desk/oidc"),
 )
 
 

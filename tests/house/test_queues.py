@@ -88,7 +88,7 @@ def test_compose_has_no_secret_of_its_own_and_listens_on_this_machine_alone(comp
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         for key, value in service.get("environment", {}).items():
             if any(word in key for word in ("SECRET", "PASSWORD")) or "PASSWORD" in value:
-                assert ":?" in value, f"{name}: {key} has a default"
+                assert ":?" in value or value.endswith(":-}"), f"{name}: {key} has a default"
 
 
 def test_compose_sets_only_settings_that_are_read(compose: dict[str, Any]) -> None:

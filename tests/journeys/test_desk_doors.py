@@ -12,7 +12,7 @@ from tests.api.serving import Site
 from tests.journeys.desks import PASSWORD, employ, invite, tab
 
 ADA = "ada@courier.example"
-DOORS = {"/desk/sign-in", "/desk/setup/{token}", "/desk/invitation/{token}"}
+DOORS = {"/desk/sign-in", "/desk/setup/{token}", "/desk/invitation/{token}", "/desk/oidc", "/desk/oidc/back"}
 UPDATE = "/desk/stories/{slug}/updates/{seq}"
 #: Who may come where, apart from those doors. A route that is not here fails the test.
 NEEDS = {

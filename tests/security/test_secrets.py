@@ -47,6 +47,6 @@ def test_what_is_shipped_brings_no_secret_along() -> None:
     for name in ("docker-compose.yml", "Dockerfile"):
         text = (ROOT / name).read_text()
         for found in re.findall(r"\$\{\w*(?:SECRET|PASSWORD|TOKEN)\w*(:?[-?])([^}]*)\}", text):
-            assert found[0] == ":?", f"{name}: a secret has a default"
+            assert found[0] == ":?" or not found[1], f"{name}: a secret has a default"
         assert not re.findall(r"^\s*\w*(?:SECRET|PASSWORD)\w*\s*[:=]\s*['\"]?(?!\$)\w+", text, re.MULTILINE), name
     assert "change-me" in KNOWN_SECRETS

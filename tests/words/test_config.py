@@ -132,3 +132,27 @@ def test_secrets_do_not_show_when_settings_are_printed(tmp_path: Path) -> None:
 def test_without_settings_and_without_a_box_the_error_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="dispatcher up"):
         config.load({"DISPATCHER_DATA_DIR": str(tmp_path)})
+
+
+OIDC = {"OIDC_ISSUER": "https://login.courier.example", "OIDC_CLIENT_ID": "desk", "OIDC_CLIENT_SECRET": "hush, hush"}
+
+
+def test_a_sign_in_service_is_set_whole_or_not_at_all(tmp_path: Path) -> None:
+    settings = load(tmp_path, **OIDC)
+
+    assert load(tmp_path).oidc is None
+    assert settings.oidc is not None
+    assert (settings.oidc.name, settings.oidc.origin) == ("login.courier.example", "https://login.courier.example")
+    assert "hush" not in repr(settings)
+    for name in OIDC:
+        with pytest.raises(Misconfigured) as caught:
+            load(tmp_path, **{**OIDC, name: None})
+        assert caught.value.field == name
+    for issuer in (
+        "http://login.courier.example",
+        "login.courier.example",
+        "https://a@b.example",
+        "https://a.example?x",
+    ):
+        with pytest.raises(Misconfigured, match="OIDC_ISSUER"):
+            load(tmp_path, **{**OIDC, "OIDC_ISSUER": issuer})

@@ -154,6 +154,12 @@ UPDATE invitations SET used_at = clock_timestamp()
 WHERE token_hash = %(token_hash)s AND used_at IS NULL AND expires_at > clock_timestamp()
 RETURNING email, role, invited_by, is_reset;
 
+-- name: use_invitation_of
+-- Use up the link to join that an address has, if it still counts: somebody else vouches that the address is theirs.
+UPDATE invitations SET used_at = clock_timestamp()
+WHERE email = %(email)s AND email <> '' AND NOT is_reset AND used_at IS NULL AND expires_at > clock_timestamp()
+RETURNING role, invited_by;
+
 -- name: list_invitations
 -- The links that still count, the newest first; not the one that makes the first lead.
 SELECT email, role, invited_by, is_reset, created_at, expires_at FROM invitations

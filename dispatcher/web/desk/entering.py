@@ -34,7 +34,13 @@ async def sign_in(visit: Visit) -> Response:
     email = visit.form.get("email")[:254]
     status = 200 if problem is None else problem.status
     return visit.page(
-        "sign_in.html", status=status, problem=problem, email=email, then=then, done=done_word(visit, DONE)
+        "sign_in.html",
+        status=status,
+        problem=problem,
+        email=email,
+        then=then,
+        vouching=visit.here.settings.oidc,
+        done=done_word(visit, DONE),
     )
 
 

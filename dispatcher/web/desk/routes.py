@@ -24,6 +24,7 @@ from dispatcher.web.desk import (
     story_end,
     subscribers,
     suppressions,
+    vouching,
     writing,
 )
 from dispatcher.web.desk.visiting import anybody, somebody, uploader, with_code_missing
@@ -40,6 +41,8 @@ def routes() -> list[Route]:
         *_of_stories(),
         *_of_what_goes_out(),
         Route("/desk/sign-in", anybody(entering.sign_in), methods=GET_POST),
+        Route("/desk/oidc", anybody(vouching.out), methods=GET),
+        Route("/desk/oidc/back", anybody(vouching.back), methods=GET_POST),
         Route("/desk/code", with_code_missing(entering.code), methods=GET_POST),
         Route("/desk/code/leave", with_code_missing(entering.sign_out_half), methods=POST),
         Route("/desk/sign-out", somebody(entering.sign_out), methods=POST),

@@ -90,6 +90,7 @@ def _facts(settings: Settings) -> list[tuple[str, list[tuple[str, str, str]]]]:
         (
             "Doors",
             [
+                ("People can sign in with", settings.oidc.name if settings.oidc else "", "OIDC_ISSUER"),
                 ("Push services besides the usual ones", _others(settings), "PUSH_SERVICES"),
                 ("Sites that may show our form", " ".join(settings.embed_origins), "EMBED_ORIGINS"),
                 ("Proxies that are believed", " ".join(map(str, settings.trusted_proxies)), "TRUSTED_PROXIES"),

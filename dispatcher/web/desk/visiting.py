@@ -31,6 +31,8 @@ from dispatcher.web.readers import PRIVATE
 
 #: How long a browser keeps the cookie; whether it still counts is for the database to say.
 KEPT = 7 * 86400
+#: Seconds that it keeps what a sign-in elsewhere was begun with.
+ASKED_FOR = 600
 #: Where a form may lead back to: a page of the desk.
 _OURS = re.compile(r"/desk(/[A-Za-z0-9/_-]*)?(\?[A-Za-z0-9=&._%+-]*)?")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -111,7 +113,20 @@ class Visit:
         query = {"next": then} if then != "/desk" else {}
         answer = self.lead_to("/desk/code", **query) if done.needs_code else self.lead_to(then)
         self._set_cookie(answer, "desk", done.token, KEPT)
+        if self.kept_ask:
+            self._set_cookie(answer, "desk-oidc", "", 0)
         return answer
+
+    def leave_for(self, url: str, ask: str) -> Response:
+        """Lead to the sign-in service, and have the browser keep what it is to bring back."""
+        answer = RedirectResponse(url, 303, headers=PRIVATE)
+        self._set_cookie(answer, "desk-oidc", ask, ASKED_FOR)
+        return answer
+
+    @property
+    def kept_ask(self) -> str:
+        """What the browser has kept since `leave_for`."""
+        return self.request.cookies.get(cookie_name(self.here, "desk-oidc"), "")
 
     def let_out(self) -> Response:
         answer = self.lead_to("/desk/sign-in", done="out")

@@ -123,7 +123,6 @@ FROM (SELECT d.blast_id, d.state, coalesce(d.relay, '') AS relay, d.recorded_at,
       FROM deliveries d LEFT JOIN blasts b ON b.id = d.blast_id LEFT JOIN updates u ON u.id = b.update_id) AS timed
 GROUP BY 1, 3, 4, 5;
 CREATE INDEX deliveries_unreached ON deliveries (blast_id, state, subscriber_id) WHERE state <> 'accepted';
-CREATE INDEX subscribers_held ON subscribers (id) WHERE paused_until IS NOT NULL OR quiet_from IS NOT NULL;
 CREATE INDEX confirmations_open ON confirmations (story_id) WHERE used_at IS NULL;
 
 CREATE OR REPLACE FUNCTION tell_blast() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -177,8 +176,8 @@ CREATE TABLE import_lines (
     detail text NOT NULL,
     PRIMARY KEY (import_id, line)
 );
-CREATE FUNCTION retry_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[], p_reason text, p_lowest integer,
-                              p_highest integer, p_most_doubts integer, p_dry_run boolean)
+CREATE FUNCTION retry_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[], p_reason text,
+                              p_lowest integer, p_highest integer, p_most_doubts integer, p_dry_run boolean)
 RETURNS TABLE (count bigint, left_out bigint) LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WITH chosen AS (
         SELECT d.subscriber_id, d.xmin AS version,
@@ -212,7 +211,8 @@ RETURNS TABLE (count bigint, left_out bigint) LANGUAGE sql SECURITY DEFINER SET 
     FROM chosen;
 $$;
 
-CREATE FUNCTION end_cancelled() RETURNS SETOF bigint LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+CREATE FUNCTION end_cancelled() RETURNS SETOF bigint LANGUAGE sql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
     WITH closed AS (
         UPDATE batches SET state = 'done', reason = 'the blast was cancelled'
         WHERE state = 'waiting' AND blast_id IN (SELECT id FROM blasts WHERE state = 'cancelled')
@@ -241,7 +241,8 @@ CREATE FUNCTION forget_replies(p_subscriber_id bigint) RETURNS void LANGUAGE sql
 SET search_path = public, pg_temp AS $$
     UPDATE deliveries SET reply = NULL
     WHERE blast_id = ANY (ARRAY(
-            SELECT b.id FROM subscriptions f JOIN updates u ON u.story_id = f.story_id JOIN blasts b ON b.update_id = u.id
+            SELECT b.id FROM subscriptions f
+            JOIN updates u ON u.story_id = f.story_id JOIN blasts b ON b.update_id = u.id
             WHERE f.subscriber_id = p_subscriber_id))
       AND subscriber_id = ANY (ARRAY(
             SELECT p_subscriber_id
@@ -264,7 +265,6 @@ END $$;
 DROP FUNCTION mail_audience(bigint, timestamptz, boolean);
 DROP FUNCTION push_audience(bigint, timestamptz, boolean);
 ALTER TABLE batches DROP COLUMN starts_at;
-DROP INDEX subscribers_held;
 DROP INDEX confirmations_open;
 DROP INDEX deliveries_unreached;
 DROP TRIGGER deliveries_count_new ON deliveries;
