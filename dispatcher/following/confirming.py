@@ -33,7 +33,8 @@ class Pending:
     cadence: Cadence
     catch_up: bool
     email_masked: str  #: `a…@example.org`
-    device_names: tuple[str, ...]  #: browsers that would join the reader, to be looked at before the button is pressed
+    asked_by: int | None  #: the reader without an address whose browser asked, and may be brought along
+    device_names: tuple[str, ...]  #: that browser; anybody may have asked from it, so whoever confirms says if it comes
     locale: str
 
 
@@ -57,16 +58,18 @@ async def pending(database: db.Database, token: str) -> Pending:
         cadence=Cadence(row["cadence"]),
         catch_up=row["catch_up"],
         email_masked=masked(row["email"]),
+        asked_by=row["device_subscriber_id"] if row["device_names"] else None,
         device_names=tuple(row["device_names"]),
         locale=row["locale"],
     )
 
 
-async def confirm(database: db.Database, secret_key: str, token: str) -> Confirmed:
+async def confirm(database: db.Database, secret_key: str, token: str, *, with_browser: bool = False) -> Confirmed:
     """Let the reader of an address follow the story that their token names, and use the token up.
 
-    It takes back that the reader left this story or erased themselves, and brings the browser that asked along. Raises
-    `BadConfirmLink`, or `StoryEnded`, which leaves everything as it was.
+    It takes back that the reader left this story or erased themselves. `with_browser`: the browser that asked joins
+    them; otherwise it goes on by itself, for whoever typed an address may not be who reads it. Raises `BadConfirmLink`,
+    or `StoryEnded`, which leaves everything as it was.
     """
     async with database.transaction() as tx:
         row = await _open(tx, token)
@@ -79,8 +82,9 @@ async def confirm(database: db.Database, secret_key: str, token: str) -> Confirm
         if await tx.value("find_suppression", address_hash=row["address_hash"]):
             raise BadConfirmLink
         subscriber_id = await _reader(tx, row)
-        await hold_readers(tx, (subscriber_id, row["device_subscriber_id"]))
-        joined = await join(tx, row["device_subscriber_id"], subscriber_id)
+        alone_id = row["device_subscriber_id"] if with_browser else None
+        await hold_readers(tx, (subscriber_id, alone_id))
+        joined = await join(tx, alone_id, subscriber_id)
         await tx.execute(
             "follow_as_wished",
             story_id=story.id,

@@ -153,9 +153,9 @@ async def test_the_browser_that_asked_joins_on_confirming(forms: Forms) -> None:
     await forms.ask(device_subscriber_id=alone)
     await forms.answer()
     shown = await following.pending(forms.database, await forms.token())
-    done = await following.confirm(forms.database, SECRET, await forms.token())
+    done = await following.confirm(forms.database, SECRET, await forms.token(), with_browser=True)
 
-    assert shown.device_names == ("Firefox on Linux",)
+    assert (shown.asked_by, shown.device_names) == (alone, ("Firefox on Linux",))
     assert await who(forms, browser()) == done.subscriber_id
     assert await forms.follows(done.subscriber_id) == {
         "dam": ("every", "{email,webpush}"),
@@ -177,15 +177,28 @@ async def test_a_strangers_browser_is_not_let_in_by_typing_a_readers_address(for
     assert (await subscribing.reader(forms.database, reader)).devices == []
 
 
+async def test_a_strangers_browser_that_asked_first_stays_by_itself_unless_the_reader_says_otherwise(
+    forms: Forms,
+) -> None:
+    stranger = await follow(forms, browser(), "strike")
+    await forms.ask(device_subscriber_id=stranger)
+    await forms.answer()
+    done = await following.confirm(forms.database, SECRET, await forms.token())
+
+    assert await who(forms, browser()) == stranger
+    assert await forms.follows(stranger) == {"strike": ("every", "{webpush}")}
+    assert await forms.follows(done.subscriber_id) == {"dam": ("every", "{email}")}
+
+
 async def test_a_reader_with_an_address_is_never_merged_into_another(forms: Forms) -> None:
     victim = await forms.confirmed(email="victim@example.org")
     await follow(forms, browser(), subscriber_id=victim)
     await forms.ask("strike", device_subscriber_id=victim)
     await forms.answer()
     shown = await following.pending(forms.database, await forms.token())
-    done = await following.confirm(forms.database, SECRET, await forms.token())
+    done = await following.confirm(forms.database, SECRET, await forms.token(), with_browser=True)
 
-    assert shown.device_names == ()
+    assert (shown.asked_by, shown.device_names) == (None, ())
     assert done.subscriber_id != victim
     assert await who(forms, browser()) == victim
     assert await forms.follows(done.subscriber_id) == {"strike": ("every", "{email}")}
@@ -208,7 +221,8 @@ async def test_joining_and_following_at_once_lose_no_browser(forms: Forms) -> No
         await forms.answer()
         token = await forms.token(email)
         done, again = await asyncio.gather(
-            following.confirm(forms.database, SECRET, token), follow(forms, browser(number), "strike")
+            following.confirm(forms.database, SECRET, token, with_browser=True),
+            follow(forms, browser(number), "strike"),
         )
 
         assert again in (alone, done.subscriber_id)

@@ -64,7 +64,7 @@ class Crowd:
         if rows:
             row = self.chance.choice(rows)
             token = ConfirmTokens(SECRET).make(row["id"], row["address_hash"], row["story_id"])
-            await following.confirm(self.database, SECRET, token)
+            await following.confirm(self.database, SECRET, token, with_browser=self.chance.random() < 0.7)
 
     async def follow_in_browser(self) -> None:
         joins = self.chance.choice([None, None, await self.somebody()])

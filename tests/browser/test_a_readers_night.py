@@ -84,6 +84,7 @@ def confirm_with_the_button(night: Night, ada: Window) -> str:
     tab.reload()  # looking at it, once or twice, confirms nothing
     expect(tab.locator("dl.facts")).to_contain_text("a…@mail.example")
     assert night.subjects(ADA) == ["Please confirm: follow “Tarrow flood”"]
+    expect(tab.get_by_label("Also alert the browser that asked")).to_be_checked()  # it is this one
     tab.get_by_role("button", name="Yes, follow this story").click()
 
     expect(tab.get_by_role("status")).to_have_text("Welcome. You follow Tarrow flood now.")

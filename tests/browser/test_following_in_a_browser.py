@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from dispatcher.embedded.valkey import Valkey
 from tests.api.serving import Site, running, settings_for
@@ -190,6 +190,8 @@ def test_mail_and_browser_are_followed_with_one_button(site: Site, window: Windo
     opened.page.get_by_role("button", name="Follow by email").click()
     opened.page.get_by_role("heading", name="Check your email").wait_for()
     opened.page.goto(site.url + site.confirm_path())
+    expect(opened.page.get_by_label("Also alert the browser that asked")).to_be_checked()
+    expect(opened.page.get_by_text("It is this browser.")).to_be_visible()
     opened.page.get_by_role("button", name="Yes, follow this story").click()
 
     assert opened.page.get_by_label("Email").is_checked()

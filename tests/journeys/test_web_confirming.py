@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import pytest
@@ -43,6 +44,32 @@ def test_the_button_confirms_and_leads_to_the_readers_own_page(site: Site, path:
     assert "You follow Tarrow flood now." in page.text
     assert '<option value="major" selected>' in page.text
     assert ("catch_up", "ada@mail.example") in site.mails_owed()
+
+
+def test_the_browser_that_asked_comes_along_only_if_the_reader_says_so(site: Site) -> None:
+    site.create_story()
+    for email, ticked, channels in (("ada@mail.example", {}, "{email}"), ("bo@mail.example", {"browser": "1"}, None)):
+        alone = site.look("INSERT INTO subscribers (locale) VALUES ('en') RETURNING id")[0][0]
+        site.add_device(alone, "Firefox on <b>Linux</b>")
+        token = site.manage_path(alone).removeprefix("/manage/")
+        site.follow(email=email, device=token)
+        path = site.confirm_path(email)
+        page = site.get(path).text
+        box = re.search(r'<input type="checkbox"[^>]*>', page)
+        assert box is not None
+        assert "checked" not in box[0]
+        assert f'data-asked-by="{hashlib.sha256(token.encode()).hexdigest()}"' in box[0]
+        assert "Firefox on &lt;b&gt;Linux" in page
+        assert token not in page
+
+        assert site.post(path, {"do": "confirm", **ticked}).status_code == 303
+        [(found,)] = site.look(
+            "SELECT f.channels::text FROM subscriptions f JOIN subscribers s ON s.id = f.subscriber_id"
+            " WHERE s.email = %s",
+            email,
+        )
+        assert found == (channels or "{email,webpush}")
+        assert site.look("SELECT count(*) FROM subscribers WHERE id = %s", alone) == [(0 if ticked else 1,)]
 
 
 def test_a_second_press_is_told_kindly_that_all_is_done(site: Site, path: str) -> None:
