@@ -35,7 +35,7 @@ function look(html) {
     shown.set(fresh.id, html);
     if (fresh.dataset.state && old.dataset.state !== fresh.dataset.state) {
       old.dataset.state = fresh.dataset.state;
-      said.textContent = fresh.querySelector(".live, .ended, .tag").textContent;
+      said.textContent = old.querySelector(".live, .ended, .tag").textContent; // by now it stands there
     }
   }
   // In a question only the numbers change: somebody may be answering it.
