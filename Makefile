@@ -26,7 +26,7 @@ test: $(READY_TO_TEST) ## The tests, three at a time
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 chaos: $(READY_TO_TEST) ## The long tests that kill, cut off and flush real processes; prints seeds and figures
-	@DISPATCHER_CHAOS=long $(BIN)/python -m pytest -m chaos -s $(ARGS)
+	@DISPATCHER_CHAOS=long $(BIN)/python -m pytest -m chaos -s --timeout 1800 $(ARGS)
 
 bench: $(READY_TO_TEST) ## The figures, each beside its rival in the same run
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

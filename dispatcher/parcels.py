@@ -50,6 +50,8 @@ class Batch:
         self.claimed_at = time.monotonic()  #: the same moment on ours, or a little later
         self.story_in_doubt = None if row["in_doubt"] is None else InDoubt(row["in_doubt"])
         self.is_suspect: bool = row["attempts"] > SUSPECT  #: workers have died on it before
+        #: One has, and may have reached whoever has no answer in the ledger.
+        self.is_orphaned: bool = row["attempts"] > 1
         self.token: int = row["lease_token"]
         self.deadline = deadline  #: on the monotonic clock: after it, start no message of this batch
         self.lost = False
@@ -286,7 +288,8 @@ class Owed:
         return policy.settle(
             outcome,
             attempts=reader.attempts,
-            in_doubt_count=reader.in_doubt_count,
+            # What is refused now may have been taken from the worker that died.
+            in_doubt_count=max(reader.in_doubt_count, int(batch.is_orphaned)),
             expires_in=batch.expires_at - time.monotonic(),
             in_doubt=batch.in_doubt,
         )

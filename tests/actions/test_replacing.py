@@ -346,3 +346,83 @@ async def test_who_was_in_doubt_before_they_were_refused_for_good_may_have_the_w
 
     assert done.states == {State.ACCEPTED: doubtful["count"]}
     assert 0 < doubtful["count"] < 3
+
+
+async def test_who_is_refused_now_may_have_been_reached_by_the_worker_that_died(database: db.Database) -> None:
+    def refuse(step: str, argument: str, session: Session) -> str | None:
+        return "451 4.7.1 later" if step == "RCPT" else None
+
+    async with a_sink(refuse) as sink:
+        room = room_with(database, relay_at(sink.port))
+        await room.story(followers=3)
+        first = await publish(room, WRONG)
+        await room.cut()
+        await room.run("UPDATE batches SET attempts = 1")
+        async with room.sender() as sender:
+            await room.settle(sender, first)
+        await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+        await superseding.settle(database)
+
+    assert (await room.report(first)).states == {State.IN_DOUBT: 3}
+
+
+async def test_whoever_had_it_on_its_way_when_a_blast_was_cancelled_is_sent_the_correction(
+    database: db.Database,
+) -> None:
+    """A cancelled blast is not over while a message of it may be on its way; who then got it is known later."""
+    room = room_with(database, relay_at(1))
+    await room.story(followers=4)
+    first = await publish(room, WRONG)
+    await room.cut()
+    await room.run("UPDATE batches SET subscriber_ids = ARRAY(SELECT id FROM subscribers ORDER BY id LIMIT 2)")
+    await room.run(
+        "INSERT INTO batches (blast_id, urgency, subscriber_ids)"
+        " SELECT blast_id, urgency, ARRAY(SELECT id FROM subscribers ORDER BY id OFFSET 2) FROM batches"
+    )
+    await room.run(
+        "UPDATE batches SET state = 'leased', attempts = 1, lease_token = 1, worker = 1,"
+        " lease_until = clock_timestamp() + interval '1 minute' WHERE id = 1"
+    )
+    await steering.cancel(database, first.blast_ids[0], by="anna")
+    correction = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+
+    assert await room.cut() == 0, "a worker may have sent some of it"
+    await upkeep.tick(database)  # the worker is gone: nobody knows whom it reached
+    await room.cut()
+
+    assert (await room.report(first)).states == {State.IN_DOUBT: 2}
+    assert (await room.report(correction)).candidates == 2
+
+
+async def test_who_may_have_a_mail_that_caught_them_up_is_sent_the_correction(database: db.Database) -> None:
+    room = room_with(database, relay_at(1))
+    await room.story()
+    await publish(room, WRONG)
+    await room.cut()
+    await room.follow("dam", *(f"late{number}@example.org" for number in range(4)))
+    await room.run(
+        "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone, expires_at)"
+        " SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC', now() + interval '1 day' FROM subscribers"
+    )
+    doubtful, sent, waiting, going = await room.run("SELECT id FROM notices ORDER BY id")
+    await room.run("UPDATE notices SET state = 'in_doubt', in_doubt_count = 1 WHERE id = %s", doubtful["id"])
+    await room.run("UPDATE notices SET state = 'accepted', next_at = NULL WHERE id = %s", sent["id"])
+    await room.run(
+        "UPDATE notices SET lease_token = 1, worker = 1, lease_until = clock_timestamp() + interval '1 minute'"
+        " WHERE id = %s",
+        going["id"],
+    )
+    correction = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+
+    assert await room.cut() == 0, "a worker may be sending one of them"
+    # It was sent; and of the others it is known by now that they must not be.
+    await room.run(
+        "UPDATE notices SET state = 'accepted', next_at = NULL, lease_token = NULL, worker = NULL, lease_until = NULL"
+        " WHERE id = %s",
+        going["id"],
+    )
+    await room.run("UPDATE notices SET state = 'withdrawn', next_at = NULL WHERE id = ANY (%s)",
+                   [doubtful["id"], waiting["id"]])  # fmt: skip
+    await room.cut()
+
+    assert (await room.report(correction)).candidates == 3

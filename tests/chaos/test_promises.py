@@ -35,7 +35,7 @@ from tests.support.promises import (
     push_readers,
 )
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800 if LONG else 180)]
 
 WRONG, RIGHT, LAST = "Wrongtext of the hospital", "Righttext of the hospital", "Lasttext of the hospital"
 #: Readers in a batch of the wrong update.
@@ -154,7 +154,7 @@ async def publish(room: Newsroom, slug: str, headline: str, **more: Any) -> Publ
 
 
 @given(night=nights)
-@some(2, 40)
+@some(2, 25)
 async def test_whoever_was_not_reached_gets_only_the_later_update_with_what_they_missed(
     room: Newsroom, post: Post, night: Night
 ) -> None:
@@ -173,7 +173,7 @@ async def test_whoever_was_not_reached_gets_only_the_later_update_with_what_they
 
 
 @given(night=nights, twice=st.sampled_from([True, False]))
-@some(3, 60)
+@some(3, 40)
 async def test_exactly_those_who_have_the_wrong_text_are_corrected_and_nobody_else_ever_sees_it(
     room: Newsroom, post: Post, night: Night, twice: bool
 ) -> None:
@@ -217,7 +217,7 @@ def _hold_second(reader: Reader, broken: str) -> None:
 
 
 @given(night=nights)
-@some(1, 20)
+@some(1, 15)
 async def test_a_withdrawal_reaches_exactly_the_screens_that_may_show_it(
     room: Newsroom, post: Post, night: Night
 ) -> None:
