@@ -10,7 +10,7 @@ import pytest
 from dispatcher import db
 from dispatcher.embedded.postgres import Postgres
 from dispatcher.embedded.valkey import Valkey
-from tests.support.databases import fresh_database, make_template
+from tests.support.databases import Shelf, make_template
 from tests.support.directories import running, service_directory
 
 
@@ -27,10 +27,16 @@ def template_database(postgres: Postgres) -> str:
     return make_template(postgres)
 
 
+@pytest.fixture(scope="session")
+def shelf(postgres: Postgres, template_database: str) -> Shelf:
+    """Databases that tests borrow one after the other."""
+    return Shelf(postgres, template_database)
+
+
 @pytest.fixture
-def database_url(postgres: Postgres, template_database: str) -> Iterator[str]:
+def database_url(shelf: Shelf) -> Iterator[str]:
     """The URL of a migrated, empty database of the test's own."""
-    with fresh_database(postgres, template_database) as url:
+    with shelf.lend() as url:
         yield url
 
 

@@ -27,9 +27,12 @@ from dispatcher import access, db, following, stories
 from dispatcher.app import create_app, server_config
 from dispatcher.config import Newsroom, Settings
 from dispatcher.tokens import ConfirmTokens, leave_links, manage_links
+from tests.support.databases import empty, tables_of
 
 T = TypeVar("T")
 SECRET = "a secret that only these tests know, long enough"
+#: What machines leave that look after the installation.
+OF_THE_INSTALLATION = ("alembic_version", "moments", "proofs")
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
@@ -195,23 +198,14 @@ class Site:
         with psycopg.connect(self.settings.database_url, autocommit=True) as connection:
             query = sql.SQL("SELECT * FROM {} ORDER BY 1, 2")
             return {
-                name: connection.execute(query.format(sql.Identifier(name))).fetchall() for name in _tables(connection)
+                name: connection.execute(query.format(sql.Identifier(name))).fetchall()
+                for name in tables_of(connection, but=OF_THE_INSTALLATION)
             }
 
     def empty(self) -> None:
         """Remove every row of every table."""
         with psycopg.connect(self.settings.database_url, autocommit=True) as connection:
-            tables = sql.SQL(", ").join(sql.Identifier(name) for name in _tables(connection))
-            connection.execute("SET session_replication_role = replica")  # the log of the desk is only added to
-            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(tables))
-
-
-def _tables(connection: psycopg.Connection) -> list[str]:
-    rows = connection.execute(
-        "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-        " AND tablename NOT IN ('alembic_version', 'moments', 'proofs')"
-    )
-    return [name for (name,) in rows]
+            empty(connection, keep=OF_THE_INSTALLATION)
 
 
 def settings_for(database_url: str, broker_url: str, **more: Any) -> Settings:
