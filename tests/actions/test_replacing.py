@@ -401,8 +401,8 @@ async def test_who_may_have_a_mail_that_caught_them_up_is_sent_the_correction(da
     await room.cut()
     await room.follow("dam", *(f"late{number}@example.org" for number in range(4)))
     await room.run(
-        "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone, expires_at)"
-        " SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC', now() + interval '1 day' FROM subscribers"
+        "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone,"
+        " expires_at) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC', now() + interval '1 day' FROM subscribers"
     )
     doubtful, sent, waiting, going = await room.run("SELECT id FROM notices ORDER BY id")
     await room.run("UPDATE notices SET state = 'in_doubt', in_doubt_count = 1 WHERE id = %s", doubtful["id"])

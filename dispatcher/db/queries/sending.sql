@@ -63,7 +63,7 @@ RETURNING blasts.id, blasts.urgency, total.candidates, total.batches;
 -- have, and whoever it had not reached when its blast was stopped. The latter get the right text as an update like any
 -- other (`plain`), unless what is corrected was a correction itself: then they hold the first wrong text; and at the time
 -- of their own day that they would have had it, if there was one. Waits until everybody in the stopped blast has an
--- outcome. Of a blast that was stopped before its audience was frozen, whoever would have been in it. A withdrawal tells
+-- outcome, and nothing of a cancelled one, nor a mail that catches somebody up, is on its way any more. Of a blast that was stopped before its audience was frozen, whoever would have been in it. A withdrawal tells
 -- nobody anything who does not have what it withdraws.
 WITH blast AS (
     SELECT b.id, b.urgency, b.channel, b.of_blast, w.id AS wrong_id, w.kind, w.published_at, w.story_id,
@@ -74,6 +74,10 @@ WITH blast AS (
     JOIN blasts o ON o.id = b.of_blast JOIN updates w ON w.id = o.update_id
     WHERE b.state = 'cutting' AND b.urgency <= %(urgency)s AND b.is_drill = %(drills)s
       AND (o.superseded_by IS NULL OR o.done_at IS NOT NULL)
+      AND NOT (o.state = 'cancelled'
+               AND EXISTS (SELECT FROM batches p WHERE p.blast_id = o.id AND p.state IN ('waiting', 'leased')))
+      AND NOT (b.channel = 'email' AND EXISTS (
+        SELECT FROM notices n WHERE n.update_id = w.id AND n.kind = 'catch_up' AND n.lease_token IS NOT NULL))
     ORDER BY b.urgency, b.id LIMIT 1
     FOR UPDATE OF b SKIP LOCKED
 ), told AS (
@@ -92,7 +96,7 @@ WITH blast AS (
     UNION ALL
     SELECT DISTINCT n.subscriber_id, false
     FROM blast JOIN notices n ON n.update_id = blast.wrong_id
-    WHERE blast.channel = 'email' AND n.kind = 'catch_up' AND n.state IN ('accepted', 'in_doubt')
+    WHERE blast.channel = 'email' AND n.kind = 'catch_up' AND (n.state IN ('accepted', 'in_doubt') OR n.in_doubt_count > 0)
       AND n.subscriber_id NOT IN (SELECT id FROM told)
     UNION ALL
     SELECT a.subscriber_id, true

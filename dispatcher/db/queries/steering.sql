@@ -15,7 +15,7 @@ WHERE id = %(blast_id)s;
 -- name: end_cancelled
 -- Let nothing of a cancelled blast wait any more: batches that came back are closed, and who would have been tried
 -- again is given up: all of them in the first minute, later whoever is due. A message that was on its way when the blast
--- was cancelled may still be refused for now.
+-- was cancelled may still be refused for now. Who was in the hands of a worker that died is in doubt.
 SELECT end_cancelled();
 
 -- name: retry_readers

@@ -216,16 +216,27 @@ SET search_path = public, pg_temp AS $$
     WITH closed AS (
         UPDATE batches SET state = 'done', reason = 'the blast was cancelled'
         WHERE state = 'waiting' AND blast_id IN (SELECT id FROM blasts WHERE state = 'cancelled')
-        RETURNING blast_id, subscriber_ids, retry
+        RETURNING blast_id, subscriber_ids, retry, attempts > 0 AS is_doubtful
+    ), doubtful AS (
+        SELECT blast_id, unnest(subscriber_ids) AS subscriber_id FROM closed WHERE is_doubtful
+    ), doubted AS (
+        INSERT INTO deliveries AS d (blast_id, subscriber_id, recorded_at, state, in_doubt_count, reply)
+        SELECT blast_id, subscriber_id, clock_timestamp(), 'in_doubt', 1, 'its worker died while it may have been sent'
+        FROM doubtful
+        ON CONFLICT (blast_id, subscriber_id) DO UPDATE
+        SET next_at = NULL, state = 'in_doubt', in_doubt_count = greatest(d.in_doubt_count, 1)
+        WHERE d.state IN ('deferred', 'in_doubt')
     ), given_up AS (
-        SELECT blast_id, unnest(subscriber_ids) AS subscriber_id FROM closed WHERE retry
-        UNION
-        SELECT blast_id, subscriber_id FROM deliveries
-        WHERE next_at IS NOT NULL AND blast_id IN (
-            SELECT id FROM blasts WHERE state = 'cancelled' AND steered_at > clock_timestamp() - interval '1 minute')
-        UNION
-        SELECT blast_id, subscriber_id FROM deliveries
-        WHERE next_at <= clock_timestamp() AND blast_id IN (SELECT id FROM blasts WHERE state = 'cancelled')
+        (SELECT blast_id, unnest(subscriber_ids) AS subscriber_id FROM closed WHERE retry
+         UNION
+         SELECT blast_id, subscriber_id FROM deliveries
+         WHERE next_at IS NOT NULL AND blast_id IN (
+             SELECT id FROM blasts WHERE state = 'cancelled' AND steered_at > clock_timestamp() - interval '1 minute')
+         UNION
+         SELECT blast_id, subscriber_id FROM deliveries
+         WHERE next_at <= clock_timestamp() AND blast_id IN (SELECT id FROM blasts WHERE state = 'cancelled'))
+        EXCEPT
+        SELECT blast_id, subscriber_id FROM doubtful
     )
     UPDATE deliveries d SET next_at = NULL,
         state = CASE d.state WHEN 'deferred' THEN 'failed' ELSE d.state END,
