@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from dispatcher import audience, audit, db
+from dispatcher.audience import Audience
 from dispatcher.errors import DispatcherError, Invalid
 from dispatcher.model import Draft, Importance
 

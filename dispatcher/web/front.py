@@ -74,7 +74,7 @@ class Front:
             followers=Followers(database),
             previews=Previews(settings),
             links=LinkChecker(),
-            counts=Counts(),
+            counts=Counts(database),
             inbox=None if settings.inbox_dir is None else Inbox(settings.inbox_dir),
         )
 

@@ -322,5 +322,6 @@ document.getElementById("show").hidden = true;
 count();
 if (!form.hasAttribute("data-typed")) offer();
 else if (document.getElementById("problem")) stopped = form.querySelector("[value^='mine:']") ? "conflict" : "";
+if (state.again && !form.hasAttribute("data-typed")) later();
 setInterval(lookRound, LOOK_EVERY);
 lookRound();

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from dispatcher.roles import Role
+from dispatcher.web.desk import writing_counts
 from tests.api.serving import Site
 from tests.journeys.desks import Tab, employ, field_of, tab
 
@@ -287,3 +288,17 @@ def test_where_nobody_is_left_the_button_says_so(desk: Site) -> None:
         assert "This story is closed" in ben.get(path).text
         assert press(ben, path, "send").status_code == 409
         assert kept(desk)[0] == TEXT["headline"]
+
+
+def test_a_large_audience_is_counted_behind_whoever_writes(desk: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing_counts, "LARGE", 2)
+    monkeypatch.setattr(writing_counts, "PATIENCE", 0.0)
+    with card(desk) as (ben, path):
+        first = ben.get(path).text
+        assert "Counting the readers" in first
+        assert "The readers are being counted" in first
+        for _ in range(200):
+            found = save(ben, path, **TEXT).json()
+            if not found["again"]:
+                break
+        assert "Send to 3<" in found["parts"]["foot"]

@@ -1,55 +1,23 @@
 -- name: count_audience
 -- How many readers of a story there are of each kind: what they wish, whether they have a device to push to, and what
 -- holds a mail or a push up now. `zones` and `times` are the times of day in each zone; a zone that is not there counts
--- as UTC, as it does when the update is sent. All readers are counted as if none had a device and nothing held them up;
--- those of whom that is not true are then taken out and counted as they are: one join of all takes three times as long.
-WITH held_up AS (
-    SELECT f.confirmed_at IS NOT NULL AS is_confirmed, f.cadence, f.channels, x.address_hash IS NOT NULL AS is_suppressed,
-           s.is_paused, s.is_quiet,
-           'webpush' = ANY (f.channels) AND EXISTS (SELECT FROM devices WHERE subscriber_id = f.subscriber_id) AS has_device
-    FROM (SELECT s.id, s.address_hash, coalesce(s.paused_until > clock_timestamp(), false) AS is_paused,
-                 CASE WHEN s.quiet_from IS NULL OR (s.quiet_breaking AND %(is_breaking)s::boolean) THEN false
-                      WHEN s.quiet_from < s.quiet_to THEN coalesce(c.clock, %(utc)s::time) >= s.quiet_from AND coalesce(c.clock, %(utc)s::time) < s.quiet_to
-                      ELSE coalesce(c.clock, %(utc)s::time) >= s.quiet_from OR coalesce(c.clock, %(utc)s::time) < s.quiet_to END AS is_quiet
-          FROM (SELECT id, address_hash, paused_until, quiet_from, quiet_to, quiet_breaking, timezone FROM subscribers
-                WHERE paused_until IS NOT NULL OR quiet_from IS NOT NULL) s
-          LEFT JOIN unnest(%(zones)s::text[], %(times)s::time[]) AS c (zone, clock) ON c.zone = s.timezone) s
-    JOIN subscriptions f ON f.subscriber_id = s.id
-    LEFT JOIN suppressions x ON x.address_hash = s.address_hash
-    WHERE f.story_id = %(story_id)s AND f.ended_at IS NULL AND (s.is_paused OR s.is_quiet OR x.address_hash IS NOT NULL)
-    UNION ALL
-    SELECT f.confirmed_at IS NOT NULL, f.cadence, f.channels, true, false, false,
-           'webpush' = ANY (f.channels) AND EXISTS (SELECT FROM devices WHERE subscriber_id = f.subscriber_id)
-    FROM suppressions x JOIN subscribers s USING (address_hash) JOIN subscriptions f ON f.subscriber_id = s.id
-    WHERE s.paused_until IS NULL AND s.quiet_from IS NULL AND f.story_id = %(story_id)s AND f.ended_at IS NULL
-), exceptions AS (
-    SELECT is_confirmed, cadence, channels, is_suppressed, is_paused, is_quiet, has_device, count(*) AS readers
-    FROM held_up GROUP BY 1, 2, 3, 4, 5, 6, 7
-), pushed AS (
-    SELECT f.cadence, f.channels, count(*) AS readers
-    FROM subscriptions f
-    WHERE f.story_id = %(story_id)s AND f.confirmed_at IS NOT NULL AND f.ended_at IS NULL
-      AND cardinality(f.channels) > 0 AND f.channels <> '{email}' AND 'webpush' = ANY (f.channels)
-      AND EXISTS (SELECT FROM devices WHERE subscriber_id = f.subscriber_id)
-    GROUP BY 1, 2
-), kinds AS (
-    SELECT confirmed_at IS NOT NULL AS is_confirmed, cadence, channels, false AS is_suppressed, false AS is_paused,
-           false AS is_quiet, false AS has_device, count(*) AS readers
-    FROM subscriptions WHERE story_id = %(story_id)s AND ended_at IS NULL
-    GROUP BY 1, 2, 3
-    UNION ALL
-    SELECT true, cadence, channels, false, false, false, false, -readers FROM pushed
-    UNION ALL
-    SELECT true, cadence, channels, false, false, false, true, readers FROM pushed
-    UNION ALL
-    SELECT is_confirmed, cadence, channels, false, false, false, has_device AND is_confirmed, -readers FROM exceptions
-    UNION ALL
-    SELECT is_confirmed, cadence, channels, is_suppressed, is_paused, is_quiet, has_device AND is_confirmed, readers
-    FROM exceptions
-)
-SELECT is_confirmed, cadence::text, 'email' = ANY (channels) AS by_mail, 'webpush' = ANY (channels) AS by_push,
-       is_suppressed, is_paused, is_quiet, has_device, sum(readers)::integer AS readers
-FROM kinds GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING sum(readers) <> 0;
+-- as UTC, as it does when the update is sent. Only who has quiet hours is looked up there.
+SELECT f.confirmed_at IS NOT NULL AS is_confirmed, f.cadence::text, 'email' = ANY (f.channels) AS by_mail,
+       'webpush' = ANY (f.channels) AS by_push, x.address_hash IS NOT NULL AS is_suppressed,
+       coalesce(s.paused_until > statement_timestamp(), false) AS is_paused,
+       CASE WHEN s.quiet_from IS NULL OR (s.quiet_breaking AND %(is_breaking)s::boolean) THEN false
+            WHEN s.quiet_from < s.quiet_to
+                THEN coalesce(c.clock, %(utc)s::time) >= s.quiet_from AND coalesce(c.clock, %(utc)s::time) < s.quiet_to
+            ELSE coalesce(c.clock, %(utc)s::time) >= s.quiet_from OR coalesce(c.clock, %(utc)s::time) < s.quiet_to
+       END AS is_quiet,
+       d.subscriber_id IS NOT NULL AS has_device, count(*)::integer AS readers
+FROM subscriptions f JOIN subscribers s ON s.id = f.subscriber_id
+LEFT JOIN suppressions x ON x.address_hash = s.address_hash
+LEFT JOIN unnest(%(zones)s::text[], %(times)s::time[]) AS c (zone, clock)
+       ON c.zone = CASE WHEN s.quiet_from IS NOT NULL THEN s.timezone END
+LEFT JOIN (SELECT DISTINCT subscriber_id FROM devices) d ON d.subscriber_id = f.subscriber_id
+WHERE f.story_id = %(story_id)s AND f.ended_at IS NULL
+GROUP BY f.confirmed_at IS NOT NULL, f.cadence, 'email' = ANY (f.channels), 'webpush' = ANY (f.channels), 5, 6, 7, 8;
 
 -- name: count_waiting_to_confirm
 -- How many have asked by mail to follow a story, and not confirmed that it was them; a link that expired counts no more.
@@ -121,7 +89,8 @@ GROUP BY 1, 2, 3, 4, 5, 6;
 -- The updates of a story that are still going out, the newest first, with how many mails and pushes of them have not gone:
 -- those would be replaced. Before the audience is frozen nobody knows how many there are.
 SELECT u.seq, u.headline, u.kind, u.published_at, b.channel, b.state,
-       (b.candidates - (SELECT count(*) FROM deliveries d WHERE d.blast_id = b.id AND d.state <> 'deferred'))::integer AS unreached
+       (b.candidates - (SELECT coalesce(sum(p.count), 0) FROM progress p
+                        WHERE p.blast_id = b.id AND p.state <> 'deferred'))::integer AS unreached
 FROM blasts b JOIN updates u ON u.id = b.update_id
 WHERE u.story_id = %(story_id)s AND u.seq > 0 AND b.state IN ('cutting', 'sending', 'paused')
 ORDER BY u.seq DESC, b.id;

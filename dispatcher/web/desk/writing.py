@@ -73,7 +73,9 @@ async def save(visit: Visit) -> Response:
     found = await writing_parts.parts(visit.here, saved, look, visit.person.email)
     values = {**_values(visit, saved, saved.text, found, look), "person": visit.person}
     shown = {name: visit.here.html(f"desk/write_{name}.html", "en", **values) for name in PARTS}
-    return JSONResponse({**answer, "parts": shown, "again": found.is_checking}, headers=PRIVATE)
+    return JSONResponse(
+        {**answer, "parts": shown, "again": found.is_checking or found.audience is None}, headers=PRIVATE
+    )
 
 
 #: The parts of the card that follow what is written.
@@ -330,7 +332,7 @@ async def _page(
         is_typed=typed is not None,
         life=int(life.total_seconds()) if (life := (typed or writing.text).expires_in) is not None else 0,
         lives=LIVES,
-        state_json=json.dumps(_state(visit, writing)),
+        state_json=json.dumps({**_state(visit, writing), "again": found.is_checking or found.audience is None}),
     )
 
 

@@ -1,37 +1,84 @@
-"""Audiences as the card shows them, for editors who type and would have them counted at every letter."""
+"""Audiences as the card shows them. A million readers take a while to count: nobody who types waits for that."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
+
+import structlog
 
 from dispatcher import audience, db
 from dispatcher.audience import Audience
 from dispatcher.drafting import Text
+from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import Story
 
+log = structlog.get_logger()
+
 #: A count holds so many times as long as it took, and so many seconds at most.
-HOLDS, LONGEST = 50, 20.0
+HOLDS, LONGEST = 20, 20.0
+#: Seconds that a page waits for the count of a story with more followers than this; smaller ones are counted at once.
+PATIENCE = 0.04
+LARGE = 20_000
+#: Seconds after which something is wrong.
+AT_MOST = 10.0
 MOST_COUNTS = 200
+
+Key = tuple[object, ...]
 
 
 class Counts:
-    """Audiences, counted again as often as that costs a fiftieth of the time."""
+    """What one web process has counted, and is counting. Close it."""
 
-    def __init__(self) -> None:
-        self._known: OrderedDict[tuple[object, ...], tuple[float, Audience]] = OrderedDict()
+    def __init__(self, database: db.Database) -> None:
+        self._database = database
+        self._known: OrderedDict[Key, tuple[float, Audience]] = OrderedDict()
+        self._counting: dict[Key, asyncio.Task[None]] = {}
 
-    async def count(self, connection: db.Connection, story: Story, text: Text) -> Audience:
-        """Who gets it now, or a moment ago: the audience says when it was counted."""
+    async def count(self, story: Story, text: Text) -> Audience | None:
+        """Who gets it now, or got it when last counted; None while a large audience is counted for the first time.
+
+        Raises `DatabaseUnavailable`, if that is known before the page has waited long enough.
+        """
         key = (story.id, story.created_at, text.kind, text.importance, text.corrects_seq)
         until, found = self._known.get(key, (0.0, None))
+        if found is not None and time.monotonic() < until:
+            return found
+        patience = PATIENCE if await self._is_large(story.id, text.corrects_seq) else AT_MOST
+        task = self._counting.get(key)
+        if task is None:
+            task = self._counting[key] = asyncio.create_task(self._count(key, story.id, text))
+            task.add_done_callback(lambda done: self._ended(key, done))
+        await asyncio.wait([task], timeout=patience)
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+        return self._known.get(key, (0.0, None))[1]
+
+    async def close(self) -> None:
+        """Count nothing any more."""
+        for task in (counting := list(self._counting.values())):
+            task.cancel()
+        await asyncio.gather(*counting, return_exceptions=True)
+
+    async def _is_large(self, story_id: int, corrects_seq: int | None) -> bool:
+        async with self._database.connection() as connection:
+            found = await connection.value("may_reach_more", story_id=story_id, number=LARGE, corrects_seq=corrects_seq)
+        return bool(found)
+
+    async def _count(self, key: Key, story_id: int, text: Text) -> None:
         began = time.monotonic()
-        if found is None or began > until:
+        async with self._database.connection() as connection:
             found = await audience.count(
-                connection, story.id, kind=text.kind, importance=text.importance, corrects_seq=text.corrects_seq
+                connection, story_id, kind=text.kind, importance=text.importance, corrects_seq=text.corrects_seq
             )
-            took = time.monotonic() - began
-            self._known[key] = began + took + min(HOLDS * took, LONGEST), found
-            if len(self._known) > MOST_COUNTS:
-                self._known.popitem(last=False)
-        return found
+        took = time.monotonic() - began
+        self._known[key] = began + took + min(HOLDS * took, LONGEST), found
+        self._known.move_to_end(key)
+        if len(self._known) > MOST_COUNTS:
+            self._known.popitem(last=False)
+
+    def _ended(self, key: Key, done: asyncio.Task[None]) -> None:
+        self._counting.pop(key, None)
+        if not done.cancelled() and isinstance(error := done.exception(), DatabaseUnavailable):
+            log.warning("cannot count an audience", reason=error.message)

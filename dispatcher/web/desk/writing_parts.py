@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dispatcher import audience, db, drafting, previewing
+from dispatcher import approval, audience, db, previewing
 from dispatcher.audience import Audience, Going
 from dispatcher.config import LANGUAGES
 from dispatcher.drafting import Text, Writing
@@ -78,7 +78,7 @@ class Parts:
     problem: str  #: why not
     screens: tuple[Screen, ...]
     aspects: tuple[str, ...]  #: ways in which readers may see it
-    audience: Audience
+    audience: Audience | None  #: None while it is counted for the first time
     going: list[Going]  #: what of this story is still going out
     why: str | None  #: why a second person has to approve it
     checks: tuple[Check, ...]
@@ -90,14 +90,19 @@ class Parts:
 async def parts(here: Front, writing: Writing, look: Look, address: str) -> Parts:
     """Everything that the card shows of a draft as it is saved."""
     text, story_id = writing.text, writing.story.id
+    counted = await here.counts.count(writing.story, text)
     async with here.database.connection() as connection:
         view = await previewing.view_of(connection, here.settings, story_id, text.draft())
-        counted = await here.counts.count(connection, writing.story, text)
         going = await audience.going_out(connection, story_id)
         before = await connection.one("update_before", story_id=story_id)
         to_correct: list[db.Row] = []
         if text.kind is Kind.CORRECTION:
             to_correct = await connection.all("updates_to_correct", story_id=story_id, limit=MOST_TO_CORRECT)
+        rule = (
+            None
+            if writing.is_approved
+            else await approval.needed(connection, story_id, text.draft(), is_quick=counted is None, counted=counted)
+        )
     mail, push, problem = await _letters(here, view, look, address)
     links = here.links.look(links_of(text.body))
     return Parts(
@@ -109,7 +114,7 @@ async def parts(here: Front, writing: Writing, look: Look, address: str) -> Part
         aspects=tuple(name for name, _ in previewing.aspects(view)),
         audience=counted,
         going=[each for each in going if each.kind is not Kind.CORRECTION],
-        why=await drafting.why_not(here.database, writing),
+        why=rule,
         checks=tuple(checks(text, before, mail, links)),
         is_checking=any(each.state == "checking" for each in links),
         to_correct=to_correct,
