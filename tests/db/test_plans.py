@@ -130,7 +130,7 @@ READERS: dict[str, tuple[dict[str, Any], int]] = {
     "export_confirmations": (ONE, 10),
     "export_notices": (ONE, 10),
     "find_reader_by_hash": (ONE, 1),
-    "find_readers_by_prefix": ({"low": "reader2000", "high": "reader2000\U0010ffff", "limit": 50}, 60),
+    "find_readers_by_prefix": ({"low": "reader", "high": "reader\U0010ffff", "limit": 50}, 60),
     "trace_reader": (ONE, 1),
     "trace_subscriptions": (ONE, 2),
     "trace_updates": ({**ONE, "at": "9999-01-01", "before": 2**62, "limit": 31}, 4),

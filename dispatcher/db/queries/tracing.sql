@@ -6,10 +6,12 @@ SELECT id FROM subscribers WHERE address_hash = %(address_hash)s;
 -- Readers whose address begins so, in its order. Two bounds and no pattern: the index serves them whatever they are.
 SELECT s.id, s.email, s.name, s.created_at,
        (SELECT count(*) FROM subscriptions f WHERE f.subscriber_id = s.id AND f.ended_at IS NULL) AS stories,
-       EXISTS (SELECT FROM suppressions x WHERE x.address_hash = s.address_hash) AS is_suppressed
-FROM subscribers s
-WHERE lower(s.email) COLLATE "C" >= %(low)s AND lower(s.email) COLLATE "C" < %(high)s
-ORDER BY lower(s.email) COLLATE "C", s.id LIMIT %(limit)s;
+       x.address_hash IS NOT NULL AS is_suppressed
+FROM (SELECT * FROM subscribers
+      WHERE lower(email) COLLATE "C" >= %(low)s AND lower(email) COLLATE "C" < %(high)s
+      ORDER BY lower(email) COLLATE "C", id LIMIT %(limit)s) s
+LEFT JOIN suppressions x ON x.address_hash = s.address_hash
+ORDER BY lower(s.email) COLLATE "C", s.id;
 
 -- name: trace_reader
 -- A reader, with why they are never written to, if so; a pause that is over is none.
