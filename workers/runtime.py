@@ -69,6 +69,7 @@ class Engine:
         self._to_answer = False
         self._settling: asyncio.Task[None] | None = None
         self._releasing: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -160,9 +161,22 @@ class Engine:
         except Exception:
             log.exception("cannot see to the readers of closed stories")  # the next round goes on
 
+    def _publish_due(self) -> None:
+        """Publish the drafts whose time has come; beside all else, for one may wait for whoever holds its story."""
+        if self._publishing is None or self._publishing.done():
+            self._publishing = self._loop.create_task(self._publish_drafts())
+
+    async def _publish_drafts(self) -> None:
+        try:
+            await drafting.publish_due(self._database, self._bell)
+        except DatabaseUnavailable as error:
+            log.error("cannot publish what is due", reason=error.message)
+        except Exception:
+            log.exception("cannot publish what is due")  # the next round tries again
+
     async def reconcile(self) -> None:
         """Find work that no nudge told of, do this process's share, and ring for the others."""
-        await drafting.publish_due(self._database, self._bell)
+        self._publish_due()
         work = await upkeep.tick(self._database)
         if work.superseded:
             self._superseded()

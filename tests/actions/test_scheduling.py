@@ -27,6 +27,7 @@ from dispatcher.roles import Role
 from dispatcher.web.desk.drafts import when
 from tests.support.desk import TEXT, employ, log_of, set_rule, updates
 from tests.support.newsroom import NO_BROKER, Newsroom, newsroom
+from workers.runtime import Engine
 
 KYIV = "Europe/Kyiv"
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
@@ -246,6 +247,36 @@ async def test_a_worker_that_is_killed_while_it_publishes_leaves_it_to_the_next(
     assert await publish_due(room) == 0
     assert await updates(room) == 2
     assert (await drafting.find(room.database, draft.id)).update_seq == 1
+
+
+async def test_a_draft_that_waits_for_its_story_holds_up_nothing_else_that_a_worker_does(
+    room: Newsroom, ed: Person
+) -> None:
+    """Somebody holds the story: what is due waits, and what another worker left behind is seen to all the same."""
+    await room.publish()
+    await room.cut()
+    await room.run(
+        "UPDATE batches SET state = 'leased', attempts = 1, lease_token = 1, worker = 99,"
+        " lease_until = clock_timestamp() - interval '1 second'"
+    )
+    draft = await scheduled(room, ed)
+    await make_due(room, draft)
+    engine = Engine(room.settings, urgent_only=False)
+    with psycopg.connect(room.database.url) as holding:
+        holding.execute("SELECT FROM stories WHERE slug = 'dam' FOR UPDATE")
+        await asyncio.to_thread(engine.start)
+        try:
+            await _until_it_waits(room)
+            async with asyncio.timeout(10):
+                while await room.run("SELECT id FROM batches WHERE worker = 99"):
+                    await asyncio.sleep(0.05)
+            holding.rollback()
+            async with asyncio.timeout(10):
+                while (await drafting.find(room.database, draft.id)).update_seq is None:
+                    await asyncio.sleep(0.05)
+        finally:
+            holding.rollback()
+            await asyncio.to_thread(engine.stop)
 
 
 @contextmanager
