@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from dispatcher import db
+from dispatcher.db.revisions import revisions
 from dispatcher.errors import DatabaseUnavailable, NotFound, Unavailable
 from dispatcher.model import BlastReport, BlastState, ChannelName, DeliveryState, ListedBlast
 
@@ -74,8 +75,6 @@ async def ready(database: db.Database) -> None:
         if not found["migrated"]:
             raise SchemaOutdated("The database has no schema yet.")
         await tx.one("can_write")
-    from dispatcher.db.migrate import revisions  # alembic takes long to import, and few commands need it
-
     at, newest = await asyncio.to_thread(revisions, database.url)
     if at != newest:
         raise SchemaOutdated(f"The schema is at revision {at or 'none'}; this program needs {newest}.")

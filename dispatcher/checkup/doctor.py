@@ -12,7 +12,7 @@ from dispatcher import config, db
 from dispatcher.channels.email.relay import probe
 from dispatcher.checkup.findings import NO_REMEDY, REMEDIES, Finding, Health
 from dispatcher.config import RelaySettings, Settings
-from dispatcher.db.migrate import revisions
+from dispatcher.db.revisions import revisions
 from dispatcher.errors import DispatcherError, Misconfigured
 from dispatcher.nudges import new_celery
 from dispatcher.pulse import ALIVE

@@ -65,19 +65,6 @@ def make_roles(url: str) -> None:
         raise DatabaseUnavailable(f"The database does not answer: {str(error).splitlines()[0]}.") from error
 
 
-def revisions(url: str) -> tuple[str | None, str | None]:
-    """The revision that the database is at, and the newest one that this program knows."""
-    engine = create_engine(_sqlalchemy_url(url), poolclass=NullPool)
-    try:
-        with engine.connect() as connection:
-            at = MigrationContext.configure(connection).get_current_revision()
-    except OperationalError as error:
-        raise DatabaseUnavailable(f"The database does not answer: {str(error.orig).splitlines()[0]}.") from error
-    finally:
-        engine.dispose()
-    return at, ScriptDirectory.from_config(_config(url)).get_current_head()
-
-
 def _ancestors(config: Config, revision: str) -> set[str]:
     script = ScriptDirectory.from_config(config)
     return {each.revision for each in script.walk_revisions("base", revision)} - {revision}

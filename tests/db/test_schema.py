@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from dispatcher import db
-from dispatcher.db.migrate import migrate, revisions
+from dispatcher.db.migrate import migrate
+from dispatcher.db.revisions import newest, revisions
 from dispatcher.embedded.postgres import Postgres, installed_server
 from tests.support.databases import fresh_database
 
@@ -59,8 +60,12 @@ def test_migrating_twice_changes_nothing(empty: str) -> None:
     migrate(empty)
 
     assert dump(empty) == first
-    at, newest = revisions(empty)
-    assert at == newest is not None
+    at, head = revisions(empty)
+    assert at == head == newest()
+
+
+def test_a_database_without_a_schema_is_at_no_revision(empty: str) -> None:
+    assert revisions(empty) == (None, newest())
 
 
 def test_every_statement_is_one_that_postgres_understands(database_url: str) -> None:
