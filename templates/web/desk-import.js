@@ -7,7 +7,7 @@ const PAUSE = 1000;
 async function look() {
   let shown = document.getElementById("run");
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const answer = await fetch(`${location.pathname}?again=1`, { headers: { Accept: "text/html" } });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.getElementById("run");
     if (!answer.ok || !fresh) {

@@ -6,6 +6,8 @@ const said = document.getElementById("live-said");
 const trouble = document.getElementById("live-trouble");
 const shown = new Map();
 let lost = 0;
+let pressed = null; // where a finger or the mouse is down: a button that is another by then would not be pressed
+let held = ""; // what has come meanwhile
 
 function tellTrouble(text) {
   trouble.textContent = text;
@@ -31,6 +33,7 @@ function look(html) {
   for (const fresh of sections) {
     const old = document.getElementById(fresh.id);
     const html = fresh.innerHTML;
+    if (old.contains(pressed)) continue;
     if (shown.get(fresh.id) !== html) put(old, fresh);
     shown.set(fresh.id, html);
     if (fresh.dataset.state && old.dataset.state !== fresh.dataset.state) {
@@ -51,6 +54,7 @@ function watch() {
     lost = 0;
     tellTrouble("");
     look(data);
+    held = pressed ? data : "";
   });
   source.addEventListener("trouble", ({ data }) => tellTrouble(`What you see may be old: ${data}`));
   source.addEventListener("over", ({ data }) => {
@@ -99,6 +103,12 @@ document.addEventListener("click", (event) => {
   if (back) leaveQuestion();
   else location.hash = new URL(link.href).hash;
 });
+addEventListener("pointerdown", (event) => { pressed = event.target; });
+for (const over of ["pointerup", "pointercancel"]) addEventListener(over, () => setTimeout(() => {
+  pressed = null;
+  if (held) look(held);
+  held = "";
+}));
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") leaveQuestion();
 });

@@ -289,7 +289,13 @@ def test_a_stream_ends_with_its_session_and_keeps_none_alive(own_site: Site, mon
         before = own_site.look("UPDATE sessions SET seen_at = seen_at - interval '2 hours' RETURNING seen_at")
         lines = lines_of(ada)
         assert "event: look" in (next(lines), next(lines), next(lines))
+        # Without a script the page asks for itself again; never while what was typed into it would be lost.
+        refreshed = re.search(r'<meta http-equiv="refresh" content="3;url=([^"]+)"', ada.get(LIVE + "?again=1").text)
+        assert refreshed is not None
+        assert refreshed[1] == f"{LIVE}?again=1"
         assert own_site.look("SELECT seen_at FROM sessions") == before
+        wrong = ada.submit(f"{LIVE}/withdraw", page=f"{LIVE}?again=1", reason=" ")
+        assert (wrong.status_code, "http-equiv" in wrong.text) == (422, False)
         own_site.look("DELETE FROM sessions")
         assert "event: over" in list(lines)
 

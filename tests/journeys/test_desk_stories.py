@@ -54,6 +54,8 @@ def test_a_story_is_begun_changed_followed_up_and_closed(site: Site) -> None:
         asked = ada.get(f"{home}/close").text
         assert "1 draft of it" in asked
         assert "Close it without telling 1 reader" in asked
+        assert "1 reader gets it as the last word" in asked
+        assert "and 1 reader is let go" in asked
         lost = ada.submit(f"{home}/close", do="close", successor="no-such")
         assert (lost.status_code, 'value="no-such"' in lost.text) == (422, True)
         final = ada.submit(f"{home}/close", do="final", successor="")

@@ -96,7 +96,7 @@ async def withdraw(visit: Visit) -> Response:
             status=error.status,
             at="stories",
             done="",
-            **{**values(visit, watched), "problem": error, "reason": reason},
+            **{**values(visit, watched), "asks": True, "problem": error, "reason": reason},
         )
     return visit.lead_to(path_of(slug, seq), done="withdrawn")
 

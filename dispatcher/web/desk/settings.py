@@ -102,7 +102,7 @@ def _facts(settings: Settings) -> list[tuple[str, list[tuple[str, str, str]]]]:
 
 def _relay(relay: RelaySettings) -> str:
     tls = "TLS from the start" if relay.tls else {"require": "TLS or nothing", "never": "no TLS"}.get(relay.starttls)
-    said = [tls or "TLS where offered", f"{relay.lanes} connections a worker"]
+    said = [tls or "TLS where offered", f"{relay.lanes} {'connection' if relay.lanes == 1 else 'connections'} a worker"]
     said += ["signs in"] if relay.username else []
     said += [f"at most {relay.rate:g} a second"] if relay.rate else []
     said += ["only while no other takes mail"] if not relay.weight else []

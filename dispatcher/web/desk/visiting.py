@@ -35,6 +35,8 @@ KEPT = 7 * 86400
 ASKED_FOR = 600
 #: Where a form may lead back to: a page of the desk.
 _OURS = re.compile(r"/desk(/[A-Za-z0-9/_-]*)?(\?[A-Za-z0-9=&._%+-]*)?")
+#: In the address of a page that is looked at again by itself.
+AGAIN = "again"
 _NONCE = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
@@ -188,12 +190,13 @@ def with_code_missing(page: Page) -> Endpoint:
 def somebody(page: Page, what: What = What.SEE, *, by_itself: bool = False) -> Endpoint:
     """A page for those who are signed in and may do something. Others are led to sign in, or told that they may not.
 
-    `by_itself`: pages ask for it without anybody at them, so it keeps no session from ending.
+    `by_itself`: pages ask for it without anybody at them, so it keeps no session from ending; nor does any page that
+    asks for itself `AGAIN`.
     Raises `Forbidden` and `SignedOut` for forms that count for nothing, and `NotAllowed`.
     """
 
     async def endpoint(request: Request) -> Response:
-        session = await _session(request, is_alive=not by_itself)
+        session = await _session(request, is_alive=not by_itself and AGAIN not in request.query_params)
         if session is None:
             return _to_sign_in(request)
         if session.is_half:
