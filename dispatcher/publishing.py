@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from dispatcher import approval, audit, db, stories
 from dispatcher.errors import IdempotencyMismatch, Invalid, StoryClosed
-from dispatcher.model import ChannelName, Draft, Kind, Published, Story, urgency_of
+from dispatcher.model import ChannelName, Draft, Importance, Kind, Published, Story, urgency_of
 from dispatcher.nudges import Bell, Task
 from dispatcher.texts import many_lines, one_line
 
@@ -205,11 +205,28 @@ async def _channels(tx: db.Connection, story: Story, row: db.Row, draft: Draft) 
         return [(each["channel"], each["id"]) for each in blasts]
     if draft.replaces:
         for each in await tx.all("updates_going_out", story_id=story.id, seq=row["seq"]):
+            _need_as_major(draft, each)
             await tx.execute("supersede_blasts", update_id=each["id"], by=row["id"])
     channels: list[tuple[str, int | None]] = [(str(ChannelName.EMAIL), None)]
     if await tx.value("is_pushed", story_id=story.id):
         channels.append((str(ChannelName.WEBPUSH), None))
     return channels
+
+
+def _need_as_major(draft: Draft, replaced: db.Row) -> None:
+    """Raises `Invalid` where readers who want only what is major would get neither this nor what it replaces."""
+    if _is_minor(draft.kind, draft.importance) and not _is_minor(replaced["kind"], replaced["importance"]):
+        raise Invalid(
+            f"Update {replaced['seq']} is still going out, also to readers who want only what is major: they would get "
+            "neither that nor this.",
+            remedy="Send this as major too, or leave `replaces` out.",
+            field="importance",
+        )
+
+
+def _is_minor(kind: str, importance: str) -> bool:
+    """Whether readers who want only what is major do not get it."""
+    return importance == Importance.ROUTINE and kind == Kind.UPDATE
 
 
 async def _superseded(tx: db.Connection, update_id: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from email import message_from_bytes, policy
 import pytest
 
 from dispatcher import db, publishing, steering, superseding, upkeep
-from dispatcher.errors import Conflict
+from dispatcher.errors import Conflict, Invalid
 from dispatcher.model import BlastReport, BlastState, DeliveryState, Draft, Importance, Kind, Published
 from dispatcher.sending import Sender
 from tests.support.newsroom import Newsroom
@@ -402,7 +402,8 @@ async def test_who_may_have_a_mail_that_caught_them_up_is_sent_the_correction(da
     await room.follow("dam", *(f"late{number}@example.org" for number in range(4)))
     await room.run(
         "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone,"
-        " expires_at) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC', now() + interval '1 day' FROM subscribers"
+        " expires_at) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC', now() + interval '1 day'"
+        " FROM subscribers"
     )
     doubtful, sent, waiting, going = await room.run("SELECT id FROM notices ORDER BY id")
     await room.run("UPDATE notices SET state = 'in_doubt', in_doubt_count = 1 WHERE id = %s", doubtful["id"])
@@ -426,3 +427,20 @@ async def test_who_may_have_a_mail_that_caught_them_up_is_sent_the_correction(da
     await room.cut()
 
     assert (await room.report(correction)).candidates == 3
+
+
+async def test_what_takes_the_place_of_a_major_update_is_not_routine(database: db.Database) -> None:
+    """Whoever wants only what is major, and was not reached, would get neither."""
+    room = room_with(database, relay_at(1))
+    await room.story(followers=2, cadence="major")
+    await publish(room, WRONG)
+    routine = Draft(headline=NEXT, body=NEXT, importance=Importance.ROUTINE, replaces=True)
+
+    with pytest.raises(Invalid) as caught:
+        await publishing.publish(database, room.bell, "dam", routine, by="anna")
+    assert (caught.value.field, "major" in caught.value.remedy) == ("importance", True)
+
+    await publish(room, NEXT, replaces=True)
+    await room.run("UPDATE blasts SET state = 'done', candidates = 0, done_at = now()")
+    sent = await publishing.publish(database, room.bell, "dam", routine, by="anna")
+    assert sent.update.seq == 3, "nothing is going out any more whose place it could take"

@@ -8,7 +8,7 @@ RETURNING id;
 -- name: updates_going_out
 -- The updates of a story that are still going out, but for corrections and withdrawals: who has the wrong text must get
 -- those.
-SELECT DISTINCT u.id
+SELECT DISTINCT u.id, u.seq, u.kind, u.importance
 FROM updates u JOIN blasts b ON b.update_id = u.id
 WHERE u.story_id = %(story_id)s AND u.kind NOT IN ('correction', 'withdrawal') AND u.seq BETWEEN 1 AND %(seq)s - 1
   AND b.state IN ('cutting', 'sending', 'paused');
