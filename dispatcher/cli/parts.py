@@ -80,12 +80,13 @@ def migrate(
     needs and no others. They cannot sign in: users that belong to them can.
     """
     from dispatcher.db import migrate as migrations
+    from dispatcher.db.revisions import revisions
 
     with answering(as_json):
         url = config.load().database_url
-        before, _ = migrations.revisions(url)
+        before, _ = revisions(url)
         migrations.migrate(url, to)
-        after, _ = migrations.revisions(url)
+        after, _ = revisions(url)
         if roles:
             migrations.make_roles(url)
         if as_json:
