@@ -59,6 +59,12 @@ class Content:
     view: UpdateView
     expires_at: datetime
     channel: ChannelName = ChannelName.EMAIL
+    known: int = 0  #: the newest update that its list of earlier ones knows of: it may have taken one of them back
+
+    @property
+    def suffix(self) -> str:
+        """What tells the letters of a blast whose list has changed while it went out from those before."""
+        return f"/as of {self.known}" if self.known > self.update.seq else ""
 
     def ends_at(self, starts_at: datetime | None) -> datetime:
         """When it is worth saying no more, to readers who have it at `starts_at`, or at once."""
@@ -110,17 +116,19 @@ class Letters:
         self._wishes: dict[tuple[object, ...], str] = {}
 
     async def content(self, blast_id: int) -> Content:
-        """What the blast says. It is frozen with the blast: a later update changes nothing here."""
-        if (known := self._contents.get(blast_id)) is not None:
-            return known
+        """What the blast says. It is frozen with the blast; but what is taken back meanwhile is not listed any more."""
+        kept = self._contents.get(blast_id)
         async with self._database.connection() as connection:
+            if kept is not None and kept.known == await _newest(connection, kept.story_id, kept.update.seq):
+                return kept
             row = await connection.one("blast_content", blast_id=blast_id)
             if row is None:
                 raise LookupError(f"blast {blast_id} is gone")
             where = {"story_id": row["story_id"], "before": row["seq"]}
-            earlier = await connection.all("earlier_updates", limit=MAX_EARLIER, **where)
-            count = await connection.value("count_earlier", **where)
-        content = content_from(self._settings, row, earlier, count)
+            newest = await _newest(connection, **where)
+            earlier = await connection.all("earlier_updates", limit=MAX_EARLIER, known=newest, **where)
+            count = await connection.value("count_earlier", known=newest, **where)
+        content = replace(content_from(self._settings, row, earlier, count), known=newest)
         _keep(self._contents, blast_id, content, MOST_BLASTS)
         return content
 
@@ -176,7 +184,7 @@ class Letters:
     async def _letter(
         self, blast_id: int, content: Content, locale: str, timezone: str, aspect: Aspect
     ) -> Letter | PushLetter:
-        key = (blast_id, f"{locale}/{timezone}{aspect.suffix}")
+        key = (blast_id, f"{locale}/{timezone}{aspect.suffix}{content.suffix}")
         if (found := self._letters.get(key)) is not None:
             return found
         async with self._making.setdefault(key, asyncio.Lock()):
@@ -237,6 +245,11 @@ class Letters:
                 self._wishes.clear()
             words = self._wishes[key] = wish(Cadence(cadence), confirmed_at, locale=locale, timezone=timezone)
         return words
+
+
+async def _newest(connection: db.Connection, story_id: int, before: int) -> int:
+    """The number of the newest update that takes back one before number `before`, or that number."""
+    return int(await connection.value("newest_correction", story_id=story_id, before=before))
 
 
 async def forget_failures(tx: db.Connection, blast_id: int) -> None:

@@ -136,7 +136,7 @@ async def view_of(
         "draft_content", story_id=story_id, corrects_seq=draft.corrects_seq, successor=draft.successor
     )
     assert row is not None  # noqa: S101  # a draft holds its story
-    where = {"story_id": story_id, "before": row["seq"]}
+    where = {"story_id": story_id, "before": row["seq"], "known": row["seq"]}
     earlier = await connection.all("earlier_updates", limit=MAX_EARLIER, **where)
     count = await connection.value("count_earlier", **where)
     at = (now or datetime.now(UTC)).replace(second=0, microsecond=0)

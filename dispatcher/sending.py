@@ -65,8 +65,9 @@ WARM: Mapping[str, Mapping[str, Any]] = {
         "alone": False,
     },
     "blast_content": {"blast_id": 0},
-    "earlier_updates": {"story_id": 0, "before": 0, "limit": 1},
-    "count_earlier": {"story_id": 0, "before": 0},
+    "newest_correction": {"story_id": 0, "before": 0},
+    "earlier_updates": {"story_id": 0, "before": 0, "known": 0, "limit": 1},
+    "count_earlier": {"story_id": 0, "before": 0, "known": 0},
     "running_blasts": {"story_id": 0, "seq": 0, "channel": "email", "limit": 1},
     "load_recipients": {
         "ids": [],

@@ -9,7 +9,7 @@ from email import message_from_bytes, policy
 
 import pytest
 
-from dispatcher import db, publishing, steering, superseding, upkeep
+from dispatcher import db, publishing, steering, superseding, upkeep, withdrawing
 from dispatcher.errors import Conflict, Invalid
 from dispatcher.model import BlastReport, BlastState, DeliveryState, Draft, Importance, Kind, Published
 from dispatcher.sending import Sender
@@ -444,3 +444,32 @@ async def test_what_takes_the_place_of_a_major_update_is_not_routine(database: d
     await room.run("UPDATE blasts SET state = 'done', candidates = 0, done_at = now()")
     sent = await publishing.publish(database, room.bell, "dam", routine, by="anna")
     assert sent.update.seq == 3, "nothing is going out any more whose place it could take"
+
+
+async def test_whoever_gets_a_later_update_does_not_read_in_it_what_was_taken_back_meanwhile(
+    database: db.Database,
+) -> None:
+    async with a_sink() as sink:
+        room = room_with(database, relay_at(sink.port))
+        await room.story(followers=1)
+        await publish(room, WRONG)
+        second = await publish(room, NEXT, replaces=True)
+        async with room.sender() as sender:
+            await finish(room, sender, second)
+            await withdrawing.withdraw(database, room.bell, "dam", 1, by="anna", reason="The caller was mistaken")
+            await room.run("INSERT INTO subscribers (email, address_hash) VALUES ('later@example.org', 'x')")
+            await room.run(
+                "INSERT INTO subscriptions (story_id, subscriber_id, confirmed_at) SELECT 1, max(id),"
+                " (SELECT min(confirmed_at) FROM subscriptions) FROM subscribers"
+            )
+            await room.run(  # the blast has another batch, whose turn comes now
+                "INSERT INTO batches (blast_id, urgency, subscriber_ids)"
+                " SELECT blast_id, urgency, ARRAY[(SELECT max(id) FROM subscribers)] FROM batches"
+            )
+            await room.run("UPDATE blasts SET state = 'sending', done_at = NULL, candidates = 2 WHERE id = 2")
+            await finish(room, sender, second)
+
+    got = to_each(sink)
+    assert WRONG in got["reader1@example.org"][0].text
+    (later,) = got["later@example.org"]
+    assert (later.subject, WRONG in later.text, "SINCE YOUR LAST ALERT" in later.text) == (NEXT, False, False)

@@ -192,18 +192,24 @@ LEFT JOIN updates c ON c.id = u.corrects
 WHERE b.id = %(blast_id)s;
 
 -- name: earlier_updates
--- The updates before a given one, newest first, without those that were corrected or withdrawn by then: whoever never saw the wrong
--- words is not to see them in a list either.
+-- The updates before a given one, newest first, without those that were corrected or withdrawn by the update `known`: whoever
+-- never saw the wrong words is not to see them in a list either.
 SELECT u.seq, u.headline, u.summary, u.published_at, u.kind, u.importance, false AS corrected
 FROM updates u WHERE u.story_id = %(story_id)s AND u.seq > 0 AND u.seq < %(before)s
-  AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq BETWEEN 1 AND %(before)s)
+  AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq BETWEEN 1 AND %(known)s)
 ORDER BY u.seq DESC LIMIT %(limit)s;
 
 -- name: count_earlier
--- How many updates there are before a given one that were not corrected or withdrawn by then.
+-- How many updates there are before a given one that were not corrected or withdrawn by the update `known`.
 SELECT count(*)::integer FROM updates u
 WHERE u.story_id = %(story_id)s AND u.seq > 0 AND u.seq < %(before)s
-  AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq BETWEEN 1 AND %(before)s);
+  AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.seq BETWEEN 1 AND %(known)s);
+
+-- name: newest_correction
+-- The newest update that corrects or withdraws one before a given one; that one itself where none is newer.
+SELECT greatest(max(c.seq), %(before)s)::integer
+FROM updates c JOIN updates u ON u.id = c.corrects
+WHERE c.story_id = %(story_id)s AND c.seq > %(before)s AND u.seq BETWEEN 1 AND %(before)s - 1;
 
 -- name: running_blasts
 -- Blasts of earlier updates of a story on this channel whose batches may not have told yet whom they reached.
