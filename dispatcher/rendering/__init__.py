@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from types import CodeType
 
-from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dispatcher.errors import Misconfigured
@@ -43,6 +45,24 @@ def environment(kind: str, locale: str = "en") -> ImmutableSandboxedEnvironment:
     return _environment(kind, known(locale))
 
 
+class _Compiled(BytecodeCache):
+    """Templates that were compiled for one language, for the others: in this process, and in those that it forks."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], CodeType | None] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._kept.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._kept[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED = _Compiled()
+#: Whose filters write in a language: what they make of constants is compiled into the template.
+_OF_ONE_LANGUAGE = ("web",)
+
+
 @cache
 def _environment(kind: str, language: str) -> ImmutableSandboxedEnvironment:
     directory = template_dir() / kind
@@ -55,6 +75,7 @@ def _environment(kind: str, language: str) -> ImmutableSandboxedEnvironment:
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
+        bytecode_cache=None if kind in _OF_ONE_LANGUAGE else _COMPILED,
     )
     made.policies["ext.i18n.trimmed"] = True
     made.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
