@@ -113,6 +113,14 @@ async def test_workers_finish_what_was_begun_and_the_other_story_can_be_publishe
     assert await merging.left(database, begun.story) == 0
 
 
+async def test_readers_of_a_story_that_was_only_closed_are_moved_nowhere(database: db.Database) -> None:
+    room = newsroom(database)
+    await room.story("levee", followers=3)
+    await room.story("dam")
+    closed = await stories.close(database, "levee", successor="dam")
+    assert await merging.move(database) == await merging.left(database, closed) == 0
+
+
 async def test_who_was_moved_learns_in_the_next_mail_why_it_comes_and_is_told_nothing_that_was_before(
     database: db.Database,
 ) -> None:

@@ -40,6 +40,7 @@ FROM stories s
 WHERE s.id = %(story_id)s AND f.story_id = s.id AND f.subscriber_id = ANY (%(ids)s::bigint[]) AND f.ended_at IS NULL;
 
 -- name: count_followers_left
--- How many of a merged story's readers have not been moved yet.
+-- How many of a merged story's readers have not been moved yet; of a story that was only closed, none is.
 SELECT count(*) FROM subscriptions
-WHERE story_id = %(story_id)s AND confirmed_at IS NOT NULL AND ended_at IS NULL;
+WHERE story_id = %(story_id)s AND confirmed_at IS NOT NULL AND ended_at IS NULL
+  AND (SELECT is_merged FROM stories WHERE id = %(story_id)s);
