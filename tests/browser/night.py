@@ -13,10 +13,11 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page
 
@@ -28,6 +29,8 @@ from tests.browser.push_service import stand_in
 from tests.browser.screens import Screen, until
 from tests.support.directories import service_directory
 from tests.support.push_service import Device, Push, PushService, a_push_service, base64url
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -55,9 +58,14 @@ class Night:
     """A newsroom in a box of its own: what it does, and what has come of it."""
 
     site: Site
-    inbox: Inbox
     service: PushService
     said: list[str]  #: every line that the programs of the box have logged
+
+    @cached_property
+    def inbox(self) -> Inbox:
+        """What the mail catcher has taken; there is none where a relay is set."""
+        assert self.site.settings.inbox_dir is not None
+        return Inbox(self.site.settings.inbox_dir)
 
     @property
     def url(self) -> str:
@@ -100,11 +108,14 @@ class Night:
 
 
 @contextmanager
-def a_night(database_url: str) -> Iterator[Night]:
-    """A box with one worker on this database, and a push service. It has to start in the main thread."""
+def a_night(database_url: str, **more: str) -> Iterator[Night]:
+    """A box with one worker on this database, and a push service. It has to start in the main thread.
+
+    `more` are settings by their short names.
+    """
     said: list[str] = []
     kept = {key: value for key, value in os.environ.items() if not key.startswith(config.PREFIX)}
-    with service_directory() as directory, _push_service_beside() as service:
+    with service_directory() as directory, beside(a_push_service) as service:
         settings = {
             "DATABASE_URL": database_url,
             "PUSH_SERVICES": service.origin,
@@ -112,6 +123,7 @@ def a_night(database_url: str) -> Iterator[Night]:
             "NEWSROOM_ADDRESS": "14 Chandler’s Row, Ostermere",
             "MAIL_FROM": "The Ostermere Courier <alerts@courier.example>",
             "LOG_LEVEL": "debug",
+            **more,
         }
         box = Box(
             directory / "box",
@@ -122,27 +134,26 @@ def a_night(database_url: str) -> Iterator[Night]:
             log=lambda *line: said.append(line[1]),
         )
         with box:
-            assert box.inbox_dir is not None
-            yield Night(Site(box.url, config.load(box.env)), Inbox(box.inbox_dir), service, said)
+            yield Night(Site(box.url, config.load(box.env)), service, said)
 
 
 @contextmanager
-def _push_service_beside() -> Iterator[PushService]:
-    """A push service on a thread of its own: the browser has the loop of this one."""
+def beside(open_it: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
+    """A server on a thread of its own, until the block ends: the browser has the loop of this one."""
     loop = asyncio.new_event_loop()
-    started: list[PushService] = []
+    started: list[T] = []
     ready, over = threading.Event(), asyncio.Event()
 
     async def serve() -> None:
-        async with a_push_service() as service:
-            started.append(service)
+        async with open_it() as server:
+            started.append(server)
             ready.set()
             await over.wait()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        assert ready.wait(10), "the push service did not start"
+        assert ready.wait(10), "the server did not start"
         yield started[0]
     finally:
         loop.call_soon_threadsafe(over.set)
