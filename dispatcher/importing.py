@@ -19,7 +19,7 @@ from typing import BinaryIO
 from dispatcher import db, stories
 from dispatcher.addresses import MAX_ADDRESS, MailAddress, address_hash, parse_address
 from dispatcher.csvfiles import Broken, CsvFile, unguarded
-from dispatcher.errors import DatabaseUnavailable, Invalid
+from dispatcher.errors import DatabaseUnavailable, Invalid, StoryClosed
 from dispatcher.texts import DEFAULT_TIMEZONE, is_timezone, one_line
 
 #: Lines that are merged, and committed, at once.
@@ -124,7 +124,7 @@ async def import_file(
     The header needs `email`; `name`, `locale` and `timezone` are optional, other columns are ignored. A reader who
     left the story and an address that is suppressed are never brought back. `progress` is called after every chunk
     with the bytes read, `refused` for every line that was not imported. Raises `Invalid` if the header cannot be read,
-    `NotFound` for the story, `DatabaseUnavailable`, and OSError if the file cannot be read on.
+    `NotFound` for the story, `StoryClosed` once it has ended, `DatabaseUnavailable`, and OSError if the file cannot be read on.
     """
     began = time.monotonic()
     story = await stories.find(database, slug)
@@ -241,6 +241,13 @@ async def _merge(connection: db.Connection, chunk: _Chunk, story_id: int, result
         await connection.execute("import_subscribers")
         activated = await connection.execute("import_confirm", story_id=story_id) if result.confirmed else 0
         added = await connection.execute("import_subscriptions", story_id=story_id, confirmed=result.confirmed)
+        if not await connection.value("import_still_may", story_id=story_id):
+            # Those in it would follow what is over: nobody lets them go any more, or moves them to where it goes on.
+            raise StoryClosed(
+                f"The story {result.story!r} is closed.",
+                remedy="Import the file into the story that goes on; what was imported before this one ended stays.",
+                field="story",
+            )
     result.duplicates += duplicates
     result.suppressed += len(suppressed)
     result.left += len(left)

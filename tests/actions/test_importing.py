@@ -8,6 +8,7 @@ import resource
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from dispatcher import db, importing, stories
 from dispatcher.addresses import address_hash, parse_address
 from dispatcher.csvfiles import CsvFile
-from dispatcher.errors import Invalid, NotFound
+from dispatcher.errors import Invalid, NotFound, StoryClosed
 from dispatcher.importing import Imported, Refusal
 from dispatcher.texts import one_line
 
@@ -323,3 +324,25 @@ def test_the_fast_way_to_check_a_name_says_what_the_thorough_one_says(text: str)
             importing.check_name(text)
     else:
         assert importing.check_name(text) == expected
+
+
+async def test_a_story_that_ends_while_a_file_is_imported_takes_no_more_of_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody lets them go, or moves them to the story that goes on: they would follow what is over."""
+    monkeypatch.setattr(importing, "CHUNK_LINES", 2)
+    desk.file.write_text("email\n" + "".join(f"reader{number}@example.org\n" for number in range(6)))
+    chunks: list[int] = []
+
+    def watch(_bytes: int, so_far: Imported) -> None:
+        chunks.append(so_far.added)
+        if len(chunks) == 1:
+            with psycopg.connect(desk.database.url) as connection:
+                connection.execute("UPDATE stories SET state = 'closed', closed_at = now()")
+
+    with pytest.raises(StoryClosed) as caught:
+        await importing.import_followers(
+            desk.database, SLUG, desk.file, secret_key=SECRET, confirmed=True, progress=watch
+        )
+    assert "story that goes on" in caught.value.remedy
+    assert len(await desk.followers()) == chunks[-1] == 2

@@ -69,3 +69,7 @@ SELECT %(story_id)s, s.id, CASE WHEN %(confirmed)s THEN clock_timestamp() END
 FROM import_rows r JOIN subscribers s ON s.address_hash = r.address_hash
 ORDER BY s.id
 ON CONFLICT (story_id, subscriber_id) DO NOTHING;
+
+-- name: import_still_may
+-- Whether the story still takes followers, now that those of this chunk are written.
+SELECT state = 'developing' FROM stories WHERE id = %(story_id)s;
