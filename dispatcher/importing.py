@@ -124,7 +124,8 @@ async def import_file(
     The header needs `email`; `name`, `locale` and `timezone` are optional, other columns are ignored. A reader who
     left the story and an address that is suppressed are never brought back. `progress` is called after every chunk
     with the bytes read, `refused` for every line that was not imported. Raises `Invalid` if the header cannot be read,
-    `NotFound` for the story, `StoryClosed` once it has ended, `DatabaseUnavailable`, and OSError if the file cannot be read on.
+    `NotFound` for the story, `StoryClosed` once it has ended, `DatabaseUnavailable`, and OSError if the file cannot be
+    read on.
     """
     began = time.monotonic()
     story = await stories.find(database, slug)
