@@ -95,6 +95,7 @@ async function saveNow() {
   }
   const answer = await post("save");
   if (answer.status === 403) return signedOut();
+  if (answer.status === 404) return gone();
   if (!answer.headers.get("Content-Type").startsWith("application/json")) throw new Error("no answer");
   const found = await answer.json();
   if (found.problem) return refused(found.problem, answer.status);
@@ -138,6 +139,13 @@ function signedOut() {
   tell("stop", "You are signed out. What you wrote is kept in this browser; sign in here, and put it back.", ["Sign in, and go on", `/desk/sign-in?next=${back}`]);
 }
 
+function gone() {
+  stopped = "gone";
+  keep();
+  said("Not saved: this draft is gone.", "stop");
+  tell("stop", "Somebody has thrown this draft away. What you wrote is still below, to be copied into another.", ["To the drafts", "/desk/drafts"]);
+}
+
 /* what could not be saved */
 
 function keep() {
@@ -170,6 +178,11 @@ function offer() {
 
 /* what stands beside */
 
+// What a button does, whatever number it says.
+function deedOf(button) {
+  return (button.value || "").split(":")[0];
+}
+
 // Parts come from our own templates, which escape whatever somebody typed.
 function show(parts) {
   for (const [name, html] of Object.entries(parts || {})) {
@@ -178,7 +191,11 @@ function show(parts) {
     if (isInUse || part.querySelector("details[open]")) continue; // it is brought up to date with the next save
     const made = document.createElement("template");
     made.innerHTML = html;
-    if (made.innerHTML !== part.innerHTML) part.replaceChildren(made.content);
+    if (made.innerHTML === part.innerHTML) continue;
+    const stoodOn = part.contains(document.activeElement) ? deedOf(document.activeElement) : "";
+    part.replaceChildren(made.content);
+    const again = stoodOn && [...part.querySelectorAll("button[name=do]")].find((each) => deedOf(each) === stoodOn);
+    if (again) again.focus({ preventScroll: true });
   }
   if (typeof tellTimes === "function") tellTimes(form);
   frame();
@@ -282,9 +299,14 @@ form.addEventListener("submit", async (event) => {
     const deed = event.submitter ? event.submitter.value : "save";
     await running;
     await new Promise((resolve) => setTimeout(resolve)); // a form takes no press while it is still told of another
-    // The buttons are others by now; if this one is gone, what it said is not so any more.
-    const button = [...form.querySelectorAll("button[name=do]")].find((each) => each.value === deed);
-    if (button) form.requestSubmit(button);
+    // The buttons are others by now; if this one is gone, what it said is not so any more. One that only says another
+    // number still stands for what was pressed: the server says so if that makes a difference.
+    const buttons = [...form.querySelectorAll("button[name=do]")];
+    const isNumbered = ["send", "override"].includes(deed.split(":")[0]);
+    const button = buttons.find((each) => each.value === deed || (isNumbered && deedOf(each) === deed.split(":")[0]));
+    if (!button) return;
+    button.value = deed;
+    form.requestSubmit(button);
     return;
   }
   form.setAttribute("aria-busy", "true");
@@ -317,6 +339,7 @@ async function lookRound() {
   }
 }
 
+form.classList.add("w-scripted");
 document.getElementById("tools").hidden = false;
 document.getElementById("show").hidden = true;
 count();

@@ -92,6 +92,11 @@ def test_an_editor_writes_pastes_sees_the_mail_and_sends(window: Callable[..., W
     expect(mail.locator("pre")).to_contain_text("* *The levee gave way.*")
     assert wrong_with(page) == []
 
+    foot = page.locator("#part-foot").bounding_box()
+    assert foot is not None
+    assert foot["height"] <= 112  # of a phone's 740
+    expect(page.locator("#part-foot").get_by_role("button", name="Save")).to_be_hidden()  # it saves by itself
+
     # Somebody else has it open, and saves; then the session ends.
     other = window(1280)
     sign_in(other.page, site, ADA)
@@ -122,7 +127,11 @@ def test_an_editor_writes_pastes_sees_the_mail_and_sends(window: Callable[..., W
     expect(page.get_by_role("status").last).to_contain_text("A test mail to you")
     assert site.mails_owed() == [("test", BEN)]
     page.get_by_label("Headline").fill("The levee gives way: walk uphill")
-    page.get_by_role("button", name="Send to 3").dblclick()
+    site.look("UPDATE subscriptions SET cadence = 'major' WHERE subscriber_id = (SELECT min(id) FROM subscribers)")
+    page.get_by_text("Routine", exact=True).click()
+    page.locator("#part-foot .w-send").focus()
+    expect(page.get_by_role("button", name="Send to 2")).to_be_focused()  # also when the number becomes another
+    page.get_by_role("button", name="Send to 2").dblclick()
     page.wait_for_url(f"{site.url}/desk/stories/tarrow-flood/updates/1")
     page.go_back()
     page.wait_for_url(f"{site.url}/desk/stories/tarrow-flood/updates/1")

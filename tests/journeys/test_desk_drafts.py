@@ -94,6 +94,10 @@ def test_a_lead_reads_ticks_and_sends_and_twenty_presses_are_one_update(site: Si
         unticked = lea.client.post(path, data=fields)
         assert unticked.status_code == 422
         assert "Tick that you understand" in unticked.text
+        fewer = lea.client.post(path, data={**fields, "sure": "yes", "reaches": "2"})
+        assert fewer.status_code == 409
+        assert "it reaches 3 readers now, not 2" in fewer.text
+        assert 'name="reaches" value="3"' in fewer.text
         answers = at_once(20, lambda: lea.client.post(path, data={**fields, "sure": "yes"}))
 
         assert {(each.status_code, each.headers["location"]) for each in answers} == {

@@ -95,6 +95,41 @@ def test_a_drill_reaches_nobody_and_leaves_the_draft_as_it_is(desk: Site) -> Non
         assert "Send to 3<" in ben.get(path).text
 
 
+def test_a_button_sends_to_as_many_as_it_says_or_asks_again(desk: Site) -> None:
+    desk.look("UPDATE subscriptions SET cadence = 'major' WHERE subscriber_id = (SELECT min(id) FROM subscribers)")
+    with card(desk) as (ben, path):
+        press(ben, path, "save", **TEXT, importance="routine")
+        page = ben.get(path).text
+        assert '"send:2">Send to 2<' in page
+
+        # What is chosen after the page was made makes it another number.
+        more = press(ben, path, "send:2", **TEXT, importance="breaking", expires="7200")
+
+        assert more.status_code == 409
+        assert "Nothing was sent: it reaches 3 readers now, not 2." in more.text
+        assert '"send:3">Send to 3<' in more.text
+        assert '<option value="7200" selected>' in more.text
+        assert desk.look("SELECT count(*) FROM updates") == [(0,)]
+        assert press(ben, path, "send:0").status_code == 409
+        assert press(ben, path, f"mine:{'9' * 5000}").status_code == 422
+        assert press(ben, path, "send:3").status_code == 303
+        assert desk.look("SELECT importance::text FROM updates") == [("breaking",)]
+
+
+def test_what_was_filled_in_for_later_is_kept_when_it_cannot_be(desk: Site) -> None:
+    with card(desk) as (ben, path):
+        press(ben, path, "save", **TEXT)
+        late = press(ben, path, "schedule", at="2020-01-01T03:00", clock="reader")
+        assert late.status_code == 422
+        assert 'value="2020-01-01T03:00" aria-invalid="true"' in late.text
+        assert 'value="reader" checked' in late.text
+        assert '<details class="card" open>' in late.text
+    desk.look("INSERT INTO desk_settings VALUES ('approval', %s)", json.dumps({"breaking": 0, "over": 1, "all": 0}))
+    with tab(desk, ADA) as ada:
+        wrong = press(ada, path, "override:1", reason="Water is at the door")
+        assert (wrong.status_code, 'value="Water is at the door"' in wrong.text) == (409, True)
+
+
 def test_two_on_one_draft_are_warned_and_nobody_overwrites_what_they_have_not_seen(desk: Site) -> None:
     with card(desk) as (ben, path), tab(desk, ADA) as ada:
         theirs = ben.get(path).text
@@ -131,6 +166,18 @@ def test_of_two_who_press_the_second_sees_what_went_out_and_loses_nothing(desk: 
         assert "went out as update 1, and yours did not" in answer.text
         assert "What Ben wrote." in answer.text
         assert desk.look("SELECT headline FROM updates") == [(TEXT["headline"],)]
+
+
+def test_nothing_is_lost_when_somebody_throws_the_draft_away_meanwhile(desk: Site) -> None:
+    with card(desk) as (ben, path), tab(desk, ADA) as ada:
+        page = ben.get(path).text
+        assert press(ada, path, "discard").headers["location"] == "/desk/drafts?done=discarded"
+        sent = {"csrf": field_of(page, "csrf"), "version": "1", **TEXT, "body": "Written for an hour."}
+        for where in (path, f"{path}/save"):
+            answer = ben.client.post(where, data=sent)
+            assert answer.status_code == 404
+            assert "Written for an hour." in answer.text
+            assert 'href="/desk/drafts"' in answer.text
 
 
 def test_nothing_is_lost_when_the_session_is_gone(desk: Site) -> None:

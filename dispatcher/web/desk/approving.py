@@ -19,6 +19,7 @@ from dispatcher.previewing import PushPreview
 from dispatcher.rendering.press import LetterImpossible, PressUnavailable
 from dispatcher.web.desk import drafts
 from dispatcher.web.desk.visiting import Visit
+from dispatcher.web.desk.writing_counts import check_promise
 from dispatcher.web.times import lasted, on_clock
 
 log = structlog.get_logger()
@@ -74,6 +75,7 @@ async def _answer(visit: Visit, number: int) -> Response:
 
 async def _approve_and_send(visit: Visit, number: int, version: int) -> Response:
     _need_sure(visit)
+    await _keep_promise(visit, number)
     published = await drafting.approve_and_send(
         visit.here.database,
         visit.request.app.state.bell,
@@ -95,6 +97,7 @@ async def _approve(visit: Visit, number: int, version: int) -> Response:
 
 async def _override(visit: Visit, number: int, version: int) -> Response:
     _need_sure(visit)
+    await _keep_promise(visit, number)
     published = await drafting.override(
         visit.here.database,
         visit.request.app.state.bell,
@@ -126,6 +129,13 @@ def _to_live(visit: Visit, published: Published) -> Response:
 def _need_sure(visit: Visit) -> None:
     if visit.form.get("sure") != "yes":
         raise Invalid("Nothing was sent.", remedy="Tick that you understand whom this reaches.", field="sure")
+
+
+async def _keep_promise(visit: Visit, number: int) -> None:
+    """Raises `Conflict` if this text would reach others by now than the page said. What is out needs no promise."""
+    writing = await drafting.find(visit.here.database, number)
+    if writing.state is not DraftState.PUBLISHED and writing.version == _version(visit):
+        check_promise(visit.form.get("reaches"), await _audience(visit, writing), is_same=True)
 
 
 def _version(visit: Visit) -> int:

@@ -26,6 +26,7 @@ from dispatcher.web.desk import (
     suppressions,
     vouching,
     writing,
+    writing_kept,
 )
 from dispatcher.web.desk.visiting import anybody, somebody, uploader, with_code_missing
 
@@ -53,8 +54,8 @@ def routes() -> list[Route]:
         Route("/desk/people", somebody(everybody.everybody, What.PEOPLE), methods=GET_POST),
         Route("/desk/log", somebody(logbook.log, What.LOG), methods=GET),
         Route("/desk/drafts", somebody(drafts.drafts, What.WRITE), methods=GET_POST),
-        Route("/desk/drafts/{id}", writing.keeping(somebody(writing.card, What.WRITE)), methods=GET_POST),
-        Route("/desk/drafts/{id}/save", writing.keeping(somebody(writing.save, What.WRITE)), methods=POST),
+        Route("/desk/drafts/{id}", writing_kept.keeping(somebody(writing.card, What.WRITE)), methods=GET_POST),
+        Route("/desk/drafts/{id}/save", writing_kept.keeping(somebody(writing.save, What.WRITE)), methods=POST),
         Route("/desk/drafts/{id}/present", somebody(writing.present, What.WRITE, by_itself=True), methods=POST),
         Route("/desk/drafts/{id}/preview", somebody(writing.preview, What.WRITE), methods=GET),
         Route("/desk/drafts/{id}/approve", somebody(approving.approve, What.APPROVE), methods=GET_POST),

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from dispatcher import audit, drafting, drilling, previewing
@@ -20,13 +19,11 @@ from dispatcher.errors import Conflict, DispatcherError, Invalid
 from dispatcher.model import DraftState
 from dispatcher.previewing import LetterImpossible
 from dispatcher.roles import What
-from dispatcher.web import forms
 from dispatcher.web.desk import writing_frame, writing_parts
-from dispatcher.web.desk.visiting import Endpoint, NotAllowed, SignedOut, Visit, done_word
+from dispatcher.web.desk.visiting import Visit, done_word
+from dispatcher.web.desk.writing_counts import check_promise
 from dispatcher.web.desk.writing_form import LIVES, draft_number, text_of, version_of
 from dispatcher.web.desk.writing_parts import VIEWS, Look, Parts
-from dispatcher.web.front import front
-from dispatcher.web.guards import Forbidden, check_same_site
 from dispatcher.web.readers import PRIVATE
 from dispatcher.web.times import lasted, on_clock
 
@@ -39,8 +36,6 @@ DONE = {
 }
 #: What may go wrong with a form of the card, and is told on the card with everything that was typed.
 TOLD = (Invalid, Conflict, ApprovalRequired, drafting.NotYours)
-#: Bytes of a form that are read for somebody who is signed out, to show them back what they wrote.
-MOST_KEPT = 1_000_000
 
 
 async def card(visit: Visit) -> Response:
@@ -100,54 +95,6 @@ async def preview(visit: Visit) -> Response:
     return HTMLResponse(shown, headers=writing_frame.HEADERS)
 
 
-def keeping(endpoint: Endpoint) -> Endpoint:
-    """A page whose form may hold an hour's work: whoever is signed out, or came back, is shown what they sent."""
-
-    async def kept(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except (SignedOut, Forbidden, NotAllowed) as error:
-            typed = await _typed(request)
-            return _lost(request, error, typed) if typed.get("body") or typed.get("headline") else _raise(error)
-
-    return kept
-
-
-def _raise(error: DispatcherError) -> Response:
-    raise error
-
-
-async def _typed(request: Request) -> forms.Sent:
-    """The form of somebody who may send none, if it is one of ours."""
-    length = request.headers.get("content-length", "")
-    if request.method != "POST" or not length.isdecimal() or int(length[:12]) > MOST_KEPT:
-        return forms.Sent()
-    try:
-        check_same_site(request, front(request).settings.public_url)
-        return await forms.read(request)
-    except (Forbidden, Invalid):
-        return forms.Sent()
-
-
-def _lost(request: Request, error: DispatcherError, typed: forms.Sent) -> Response:
-    """The text back to whoever wrote it, with what to do."""
-    return front(request).page(
-        request,
-        "desk/write_lost.html",
-        status=error.status,
-        language="en",
-        headers=PRIVATE,
-        person=None,
-        csrf="",
-        at="",
-        problem=error,
-        headline=typed.get("headline"),
-        summary=typed.get("summary"),
-        body=typed.get("body"),
-        back=request.url.path.removesuffix("/save"),
-    )
-
-
 async def _act(visit: Visit, writing: Writing, typed: Text) -> Response:
     """Save what was typed, and then do what the button says. Raises what `TOLD` has."""
     action, _, view = visit.form.get("do").partition(":")
@@ -161,16 +108,25 @@ async def _act(visit: Visit, writing: Writing, typed: Text) -> Response:
     if action in NEEDS and not visit.person.may(NEEDS[action]):
         raise drafting.NotYours(f"Your role, {visit.person.role}, does not include this.")
     try:
-        over = int(view) if action == "mine" and view.isdecimal() else version_of(visit.form)
-        saved = await _save(visit, writing, typed, over)
+        saved = await _save(visit, writing, typed, version_of(visit.form, view if action == "mine" else ""))
     except Conflict:
         now = await _found(visit)
         if now.state is DraftState.PUBLISHED:  # somebody pressed in the very same moment
             return await _after(visit, now, typed)
         raise
+    if action in PROMISES:
+        found = await visit.here.counts.count(saved.story, saved.text)
+        check_promise(view, found, is_same=_goes_to(saved.text) == _goes_to(writing.text))
     return await DEEDS[action](visit, saved, view)
 
 
+def _goes_to(text: Text) -> tuple[object, ...]:
+    """What decides who gets it."""
+    return text.kind, text.importance, text.corrects_seq
+
+
+#: Buttons with a number of readers.
+PROMISES = ("send", "override")
 #: What a button needs beyond writing.
 NEEDS = {
     "send": What.SEND,
@@ -301,6 +257,7 @@ async def _after(visit: Visit, writing: Writing, typed: Text) -> Response:
         summary=typed.summary,
         body=typed.body,
         back=f"/desk/drafts/{writing.id}",
+        way="Watch it go out",
     )
 
 
@@ -324,10 +281,9 @@ async def _page(
         "write.html",
         status=200 if problem is None else problem.status,
         at="drafts",
-        **_values(visit, writing, typed or writing.text, found, look),
+        **_values(visit, writing, typed or writing.text, found, look, problem),
         version=version,
         theirs=theirs,
-        problem=problem,
         done=done_word(visit, DONE) if problem is None else "",
         is_typed=typed is not None,
         life=int(life.total_seconds()) if (life := (typed or writing.text).expires_in) is not None else 0,
@@ -336,7 +292,9 @@ async def _page(
     )
 
 
-def _values(visit: Visit, writing: Writing, text: Text, found: Parts, look: Look) -> dict[str, Any]:
+def _values(
+    visit: Visit, writing: Writing, text: Text, found: Parts, look: Look, problem: DispatcherError | None = None
+) -> dict[str, Any]:
     """What the templates of the card see, whole and in parts."""
     zone = visit.here.settings.newsroom.timezone
     return {
@@ -352,7 +310,16 @@ def _values(visit: Visit, writing: Writing, text: Text, found: Parts, look: Look
         "clock": datetime.now(UTC),
         "lasted": lasted,
         "may_approve": drafting.may_approve(writing, visit.person) is None,
+        "later": _later(visit, problem),
+        "problem": problem,
     }
+
+
+def _later(visit: Visit, problem: DispatcherError | None) -> dict[str, Any]:
+    """What was filled in to send it later, or without waiting: open, where that is what went wrong."""
+    action = visit.form.get("do").partition(":")[0]
+    typed = {name: visit.form.get(name)[:1000] for name in ("at", "clock", "reason")}
+    return {**typed, "is_open": problem is not None and action in ("schedule", "override")}
 
 
 def _state(visit: Visit, writing: Writing) -> dict[str, Any]:

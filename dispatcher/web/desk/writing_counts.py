@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import OrderedDict
 
@@ -11,7 +12,7 @@ import structlog
 from dispatcher import audience, db
 from dispatcher.audience import Audience
 from dispatcher.drafting import Text
-from dispatcher.errors import DatabaseUnavailable
+from dispatcher.errors import Conflict, DatabaseUnavailable
 from dispatcher.model import Story
 
 log = structlog.get_logger()
@@ -26,6 +27,24 @@ AT_MOST = 10.0
 MOST_COUNTS = 200
 
 Key = tuple[object, ...]
+_NUMBER = re.compile(r"[0-9]{1,12}")
+
+
+def check_promise(promised: str, found: Audience | None, *, is_same: bool) -> None:
+    """Raises `Conflict` if a button said another number than is reached by now; a twentieth is no other number.
+
+    `promised` is empty where no number was said. `is_same`: what decides who gets it is as it was when it was said,
+    which has to do while the readers are being counted.
+    """
+    if not _NUMBER.fullmatch(promised) or (found is None and is_same):
+        return
+    remedy = "Look at who gets it, and press again."
+    if found is None:
+        raise Conflict("Who gets it has changed, and the readers are being counted.", remedy=remedy, field="do")
+    said, now = int(promised), found.now.readers
+    if abs(now - said) * 20 > said:
+        readers = "reader" if now == 1 else "readers"
+        raise Conflict(f"Nothing was sent: it reaches {now:,} {readers} now, not {said:,}.", remedy=remedy, field="do")
 
 
 class Counts:

@@ -39,9 +39,9 @@ def text_of(form: Sent, before: Text) -> Text:
     )
 
 
-def version_of(form: Sent) -> int:
-    """The version that was looked at. Raises `Invalid`."""
-    return _number(form.get("version"), "version")
+def version_of(form: Sent, instead: str = "") -> int:
+    """The version that was looked at, or the one that a button names. Raises `Invalid`."""
+    return _number(instead or form.get("version"), "version")
 
 
 def draft_number(raw: str) -> int:

@@ -29,6 +29,8 @@ SCREENS = (("ios", "iPhone: four lines, then it cuts", 90, 178),
 VIEWS = ("phone", "desktop", "dark", "text")
 #: Updates that a correction may name.
 MOST_TO_CORRECT = 50
+#: Stories that a final update may lead on to.
+MOST_GOING_ON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Parts:
     checks: tuple[Check, ...]
     is_checking: bool  #: links are still asked for
     to_correct: list[db.Row]
+    going_on: list[db.Row]  #: stories that may go on where this one ends
     before: db.Row | None  #: the newest update there is
 
 
@@ -98,6 +101,9 @@ async def parts(here: Front, writing: Writing, look: Look, address: str) -> Part
         to_correct: list[db.Row] = []
         if text.kind is Kind.CORRECTION:
             to_correct = await connection.all("updates_to_correct", story_id=story_id, limit=MOST_TO_CORRECT)
+        going_on: list[db.Row] = []
+        if text.kind is Kind.FINAL:
+            going_on = await connection.all("developing_stories", limit=MOST_GOING_ON)
         rule = (
             None
             if writing.is_approved
@@ -118,6 +124,7 @@ async def parts(here: Front, writing: Writing, look: Look, address: str) -> Part
         checks=tuple(checks(text, before, mail, links)),
         is_checking=any(each.state == "checking" for each in links),
         to_correct=to_correct,
+        going_on=[each for each in going_on if each["slug"] != writing.story.slug],
         before=before,
     )
 
