@@ -8,16 +8,22 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import psutil
 from celery import Celery
-from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_shutting_down
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 
 from dispatcher import config, logs
 from dispatcher.embedded.process import die_with_parent
 from dispatcher.nudges import QueueName, Task, new_celery
-from workers import runtime
 
 #: Seconds after which a silent broker counts as gone.
 BROKER_TIMEOUT = 10.0
@@ -66,8 +72,16 @@ def _set_up_logging(**_: Any) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _load_engine(**_: Any) -> None:
+    """Load what sends before processes are forked, so that they share it. Beat only rings, and never loads it."""
+    import_module("workers.runtime")
+
+
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _start_engine(**_: Any) -> None:
+    from workers import runtime
+
     die_with_parent(PARENT)
     # Celery sets its own handler for SIGTERM after this, one that ends the process in the middle of a message. So the
     # signal is blocked in every thread, and one thread waits for it: whoever signals the whole group, all is well.
@@ -78,6 +92,8 @@ def _start_engine(**_: Any) -> None:
 
 def _stop_when_told() -> None:
     signal.sigwait({signal.SIGTERM})
+    from workers import runtime
+
     try:
         runtime.stop()
     finally:  # this process hears no other signal: whatever went wrong, it has to end
@@ -95,6 +111,8 @@ def _tell_processes(**_: Any) -> None:
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _stop_engine(**_: Any) -> None:
+    from workers import runtime
+
     runtime.stop()
 
 
