@@ -158,15 +158,16 @@ def body_of(update: Update) -> Markup:
     if update.withdrawn_at is not None or update.kind is Kind.WITHDRAWAL:
         return Markup("")
     markdown = update.body
-    return _remembered_body(markdown) if len(markdown) <= 8000 else _fresh_body(markdown)
+    return _remembered_body(markdown) if len(markdown) <= 8000 else body_html(markdown)
 
 
-def _fresh_body(markdown: str) -> Markup:
+def body_html(markdown: str) -> Markup:
+    """A text as clean HTML for our pages."""
     # Our policy forbids `style`. In cleaned HTML `<td` is always a tag: text and attributes have `<` or `"` escaped.
     return Markup(_ALIGNED.sub(r'\1 align="\2"', str(to_html(markdown))))  # noqa: S704
 
 
-_remembered_body = lru_cache(maxsize=1024)(_fresh_body)
+_remembered_body = lru_cache(maxsize=1024)(body_html)
 
 
 def _changed(story: Story, updates: Sequence[Update]) -> datetime:

@@ -73,3 +73,22 @@ for (const field of document.querySelectorAll("input[name=timezone]")) {
 showOwnPage();
 tellTimes(document);
 setInterval(() => tellTimes(document), 20000);
+
+// At the desk: a second press while the first is on its way is none, and whoever was refused stands where it says why.
+if (document.body.classList.contains("desk")) {
+  document.addEventListener("submit", (event) => {
+    const { dataset } = event.target;
+    if (event.defaultPrevented || event.target.getAttribute("method") !== "post") return;
+    if (dataset.sent) event.preventDefault();
+    dataset.sent = "yes";
+    setTimeout(() => delete dataset.sent, 3000); // a form may answer with a file, and the page stays
+  });
+  addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+  });
+  const problem = document.getElementById("problem");
+  if (problem && document.activeElement === document.body && !document.querySelector("[autofocus]")) {
+    problem.tabIndex = -1;
+    problem.focus();
+  }
+}

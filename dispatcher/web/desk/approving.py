@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from markupsafe import Markup
 from starlette.responses import Response
 
-from dispatcher import approval, audience, audit, drafting, markdown, people, policy, previewing
+from dispatcher import approval, audience, audit, drafting, people, policy, previewing
 from dispatcher.audience import Audience
 from dispatcher.drafting import Change, SavedMeanwhile, Writing
 from dispatcher.errors import Conflict, DispatcherError, Invalid
@@ -20,6 +19,7 @@ from dispatcher.rendering.press import LetterImpossible, PressUnavailable
 from dispatcher.web.desk import drafts
 from dispatcher.web.desk.visiting import Visit
 from dispatcher.web.desk.writing_counts import check_promise
+from dispatcher.web.reading import body_html
 from dispatcher.web.times import lasted, on_clock
 
 log = structlog.get_logger()
@@ -164,7 +164,7 @@ async def _page(visit: Visit, number: int, problem: DispatcherError | None, chan
         at="drafts",
         writing=writing,
         text=writing.text,
-        body=Markup(markdown.to_html(writing.text.body)),  # noqa: S704  # cleaned there
+        body=body_html(writing.text.body),
         audience=await _audience(visit, writing),
         why=await drafting.why_not(database, writing),
         may_not=drafting.may_approve(writing, visit.person),

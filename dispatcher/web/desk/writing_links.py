@@ -1,4 +1,4 @@
-"""Whether the links of a text answer: asked in the background, one call at a time for each host, and remembered."""
+"""Whether the links of a text answer: asked in the background, a few at a time, and remembered."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ GOOD_FOR = 300.0
 TIMEOUT = 10.0
 #: Seconds beyond which a page counts as slow.
 SLOW = 3.0
-#: Calls at the same time, links that are remembered, and redirects that are followed.
+#: Calls at the same time and those that wait for their turn, links that are remembered, redirects that are followed.
 AT_ONCE = 4
+MOST_ASKED = 100
 MOST_KEPT = 500
 MOST_HOPS = 3
 
@@ -93,7 +94,7 @@ class LinkChecker:
         await self._outbound.close()
 
     def _ask_soon(self, url: str) -> None:
-        if url not in self._asking:
+        if url not in self._asking and len(self._asking) < MOST_ASKED:  # the rest is asked for at a later look
             task = asyncio.create_task(self._ask(url))
             self._asking[url] = task
             task.add_done_callback(lambda _: self._asking.pop(url, None))
