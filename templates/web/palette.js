@@ -71,6 +71,12 @@
     asking = new AbortController();
     const { signal } = asking;
     const letters = field.value;
+    if (letters.includes("@")) { // an address belongs into no address of a page
+      show([]);
+      answered = letters;
+      said.textContent = "Readers are looked up under Subscribers.";
+      return;
+    }
     try {
       const answer = await fetch(`/desk/jump?q=${encodeURIComponent(letters)}`, {
         headers: { Accept: "application/json" }, cache: "no-store", signal,

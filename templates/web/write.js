@@ -16,7 +16,9 @@ let running = null; // the save that is on its way
 let looks = 0; // at links that have not answered yet
 let pressed = null; // where a finger or the mouse is down: what is under it must not change
 let isDropped = false; // what was typed, because they said so
-let stopped = ""; // why nothing is saved any more: `conflict` or `out`
+let stopped = ""; // why nothing is saved any more: `conflict`, `out` or `gone`
+let isAsked = false; // whether what a change undoes may be undone
+let isSure = false;
 
 function typed() {
   return new URLSearchParams([...new FormData(form)].filter(([name]) => !["csrf", "version", "do", "reason", "at", "clock"].includes(name))).toString();
@@ -72,7 +74,7 @@ function later(pause = PAUSE) {
 
 function save() {
   clearTimeout(timer);
-  if (stopped) return Promise.resolve();
+  if (stopped || undoes()) return Promise.resolve();
   const mine = (running || Promise.resolve()).then(saveNow).catch(() => {
     keep();
     said("Not saved: there is no connection. Your text is kept in this browser, and tried again.", "stop");
@@ -144,6 +146,19 @@ function gone() {
   keep();
   said("Not saved: this draft is gone.", "stop");
   tell("stop", "Somebody has thrown this draft away. What you wrote is still below, to be copied into another.", ["To the drafts", "/desk/drafts"]);
+}
+
+// A letter typed by accident must not undo what others rely on.
+function undoes() {
+  if (isSure || typed() === saved) return false;
+  const undone = { scheduled: "This draft is scheduled, and a change cancels that.", approved: "This draft is approved, and a change voids that." }[state.state];
+  if (undone && !isAsked) {
+    isAsked = true;
+    tell("wait", undone,
+      ["Save the change", () => { isSure = true; tell(""); save(); }],
+      ["Drop the change", () => { forget(); isDropped = true; location.reload(); }]);
+  }
+  return Boolean(undone);
 }
 
 /* what could not be saved */

@@ -63,6 +63,11 @@ def test_a_story_is_begun_changed_found_merged_and_closed(
     expect(chosen).to_have_count(1)
     assert page.get_by_role("combobox").get_attribute("aria-activedescendant") == chosen.get_attribute("id")
     assert wrong_with(page) == []
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.get_by_role("combobox").fill("ada@mail.example")
+    expect(page.get_by_text("Readers are looked up under Subscribers.")).to_be_visible()
+    assert [each for each in asked if "mail.example" in each] == []
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.keyboard.press("Control+k")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,27 @@ def test_an_editor_writes_pastes_sees_the_mail_and_sends(window: Callable[..., W
     ]
     assert site.look("SELECT count(*) FROM blasts") == [(1,)]
     assert [each for each in opened.trouble if "status of 403" not in each and "status of 409" not in each] == []
+
+
+def test_a_letter_by_accident_undoes_no_schedule(window: Callable[..., Window], site: Site) -> None:
+    employ(site, BEN, Role.EDITOR)
+    site.create_story()
+    page = begin(window(360), site, BEN)
+    page.get_by_label("Headline").fill("Millgate levee gives way")
+    page.get_by_label("What’s new").fill("- It gave way.")
+    page.get_by_text("Later, or not at all").click()
+    page.get_by_label("At", exact=True).fill(f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M}")
+    page.get_by_role("button", name="Schedule").click()
+    expect(page.get_by_text("Scheduled.")).to_be_visible()
+
+    page.get_by_label("Headline").press("End")
+    page.keyboard.type("x")
+    expect(page.get_by_role("alert")).to_contain_text("This draft is scheduled, and a change cancels that.")
+    page.get_by_role("button", name="Drop the change").click()
+    expect(page.get_by_label("Headline")).to_have_value("Millgate levee gives way")
+    assert site.look("SELECT state::text FROM drafts") == [("scheduled",)]
+
+    page.get_by_label("Headline").fill("Millgate levee has given way")
+    page.get_by_role("button", name="Save the change").click()
+    saved(page)
+    assert site.look("SELECT state::text, headline FROM drafts") == [("draft", "Millgate levee has given way")]
