@@ -130,6 +130,21 @@ def test_what_was_filled_in_for_later_is_kept_when_it_cannot_be(desk: Site) -> N
         assert (wrong.status_code, 'value="Water is at the door"' in wrong.text) == (409, True)
 
 
+def test_each_button_asks_for_the_role_that_it_needs_whoever_else_may_open_the_card(desk: Site) -> None:
+    with card(desk) as (ben, path), tab(desk, REP) as rep:
+        press(ben, path, "save", **TEXT)
+        more = {"at": "2099-01-01T03:00", "reason": "Now", "sure": "yes", "headline": "Another"}
+        before = desk.look("SELECT state::text, version, headline FROM drafts")
+        for do in ("send", "send:3", "schedule", "unschedule", "drill", "override", "discard"):
+            assert press(rep, path, do, **more).status_code == 403, do
+        assert press(ben, path, "override", **more).status_code == 403
+        for do in ("unschedule", "discard"):
+            answer = rep.submit("/desk/drafts", do=f"{do}:{path.rpartition('/')[2]}", version="2")
+            assert answer.status_code == 403, do
+        assert desk.look("SELECT state::text, version, headline FROM drafts") == before
+        assert desk.look("SELECT count(*) FROM updates") == [(0,)]
+
+
 def test_two_on_one_draft_are_warned_and_nobody_overwrites_what_they_have_not_seen(desk: Site) -> None:
     with card(desk) as (ben, path), tab(desk, ADA) as ada:
         theirs = ben.get(path).text
