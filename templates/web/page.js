@@ -86,6 +86,8 @@ if (document.body.classList.contains("desk")) {
   addEventListener("pageshow", () => {
     for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
   });
+  const tab = document.querySelector(".desk-top nav [aria-current]");
+  if (tab) tab.scrollIntoView({ block: "nearest", inline: "nearest" }); // on a phone they do not all fit
   const problem = document.getElementById("problem");
   if (problem && document.activeElement === document.body && !document.querySelector("[autofocus]")) {
     problem.tabIndex = -1;

@@ -83,6 +83,7 @@ def test_a_lead_reads_ticks_and_sends_and_twenty_presses_are_one_update(site: Si
             "Every update here is approved by a second person.",
             "I understand that this alerts <strong>3 people</strong>",
             "Approve and send to 3<",
+            "Approve, and let an editor send it<",
             "<strong>uphill</strong>",
             "{{ 7 * 7 }}",
             "3 by mail",
