@@ -1,4 +1,5 @@
-"""Takes the pictures in `docs/screenshots` again, all but that of the terminal. Run by hand:
+"""Takes the pictures in `docs/screenshots` again, all but that of the terminal and those of the desk, see
+`desk_screenshots`. Run by hand:
 
     python -m tests.browser.screenshots [DIRECTORY]
 
