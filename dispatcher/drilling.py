@@ -23,8 +23,8 @@ async def drill(database: db.Database, bell: Bell, slug: str, draft: Draft, *, b
     """Rehearse `draft` for everyone who follows the story `slug`; nobody has to approve that.
 
     It takes the place of nothing, and goes to all at once, whatever the draft says of that. A correction is rehearsed
-    for those whom the wrong update has reached. The answer's update has a number below zero. Raises `Invalid`, `TooLarge`,
-    `NotFound`, `StoryClosed` or `DatabaseUnavailable`; then nothing is written.
+    for those whom the wrong update has reached. The answer's update has a number below zero. Raises `Invalid`,
+    `TooLarge`, `NotFound`, `StoryClosed` or `DatabaseUnavailable`; then nothing is written.
     """
     draft = publishing.check(replace(draft, replaces=False, local_time=None))
     hashed = publishing.content_hash(slug, draft)

@@ -1,7 +1,7 @@
 """Merge two stories: whoever follows the one follows the other from now on, and its page leads there.
 
-The story is closed in one transaction. Its readers are moved in slices of a few thousand, so that publishing in the other
-story never waits; what is not done at once is done by the workers.
+The story is closed in one transaction. Its readers are moved in slices of a few thousand, so that nobody who publishes
+waits for a lock; what is not done at once is done by the workers.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def test_looking_at_any_address_changes_nothing(full_site: Site) -> None:
         for path in known.values():
             for query in ("", "?List-Unsubscribe=One-Click&do=stop-all&confirm=1"):
                 get, head = scanner.get(path + query), scanner.head(path + query)
-                expected = (200, 303, 405) if path.startswith("/desk") else (200, 405)
+                expected: tuple[int, ...] = (200, 303, 405) if path.startswith("/desk") else (200, 405)
                 if path.startswith("/desk/oidc"):
                     expected = (404,)  # this site has no sign-in service
                 assert get.status_code == head.status_code in expected, path
