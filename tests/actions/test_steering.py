@@ -225,11 +225,8 @@ class TestCancel:
         one = {"attempts": "{2}", "in_doubt": "{0}", "retry_in": "{NULL}", "codes": "{250}", "relays": ["r"]}
         async with database.transaction() as tx:
             await tx.execute("record", blasts="{1}", subscribers="{1}", states="{accepted}", replies=["ok"], **one)
-        await room.run(  # the worker gives it back
-            "UPDATE batches SET state = 'waiting', attempts = 0, lease_token = NULL, lease_until = NULL, worker = NULL"
-            " WHERE state = 'leased'"
-        )
-        async with database.transaction() as tx:
+            for batch in await room.run("SELECT id AS batch_id, lease_token AS token FROM batches WHERE worker > 0"):
+                await tx.execute("release_batch", **batch, pause=0, reason=None)
             await tx.execute("end_cancelled")
 
         rows = await ledger(room)
