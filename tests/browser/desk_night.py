@@ -51,8 +51,8 @@ class Relay:
 
     @property
     def count(self) -> int:
-        """Mails that have come, answered or not."""
-        return self._taken
+        """Mails that have come, answered or not; what was given up on the way is none."""
+        return len(self.sink.taken)
 
     @property
     def unanswered(self) -> int:
