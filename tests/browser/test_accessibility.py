@@ -179,7 +179,8 @@ def confirming(shelf: Shelf) -> None:
     path = shelf.site.confirm_path()
     shelf.site.look("UPDATE confirmations SET device_subscriber_id = %s", shelf.readers["alone"])
     shelf.goto(path)
-    assert shelf.page.locator("dl.facts dt").count() == 4
+    assert shelf.page.locator("dl.facts dt").count() == 3
+    assert shelf.page.get_by_role("checkbox").count() == 1
 
 
 def managing(shelf: Shelf) -> None:

@@ -111,7 +111,7 @@ def test_a_browser_and_an_address_become_one_reader_by_the_mail(site: Site, stor
     site.follow(story, device=manage.removeprefix("/manage/"))
     path = site.confirm_path()
     assert "Firefox on Linux" in site.get(path).text
-    own = site.post(path).headers["location"]
+    own = site.post(path, {"browser": "1"}).headers["location"]
 
     assert "Firefox on Linux" in site.get(own).text
     assert site.look("SELECT count(*) FROM subscribers") == [(1,)]
