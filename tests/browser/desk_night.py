@@ -18,9 +18,12 @@ from dataclasses import dataclass, field
 from playwright.sync_api import Page, expect
 
 from tests.api.serving import SECRET
-from tests.browser.night import Night, a_night, beside
+from tests.browser.night import Night, Window, a_night, beside
+from tests.browser.test_desk_in_a_browser import wrong_with
+from tests.support.push_service import Device
 from tests.support.sink import SILENCE, Session, Sink, Taken, a_sink
 
+READERS = 2_000
 #: More mails than any test sends.
 NO_END = 1_000_000
 #: Seconds after which a mail that has to wait is looked at again.
@@ -108,6 +111,50 @@ def sums(page: Page, channel: str = "Mail") -> dict[str, int]:
     found: dict[str, int] = page.evaluate(SUMS, channel)
     assert sum(found.values()) == 2 * found.get("= candidates", 0), found
     return found
+
+
+@dataclass
+class Desk:
+    """Who sits at the desk this night, and at what."""
+
+    night: Night
+    relay: Relay
+    page: Page
+    phone: Page
+    reader: Window
+    devices: list[Device]
+    me: str
+    second: str
+    slug: str
+    trouble: list[str]
+    seq: int = 0  #: of the newest update
+    sent: dict[str, int] = field(default_factory=dict)  #: how many mails had come before it went out, by headline
+
+    @property
+    def url(self) -> str:
+        return self.night.url
+
+    @property
+    def readers(self) -> list[str]:
+        return [f"r{number}@{self.slug}.example" for number in range(READERS)]
+
+    def home(self) -> None:
+        self.page.goto(f"{self.url}/desk/stories/{self.slug}")
+
+    def live(self) -> None:
+        """Wait for the page of what was sent."""
+        self.page.wait_for_url(re.compile(rf"/desk/stories/{self.slug}/updates/{self.seq}(\?|#|$)"))
+
+    def is_fine(self, page: Page | None = None) -> None:
+        """Axe finds nothing wrong with the page, at its width, nor at the narrowest."""
+        page = page or self.page
+        size = page.viewport_size
+        assert size is not None
+        # So high that the bar at the foot covers nothing: what it covers could be scrolled out from under it.
+        for width in {size["width"], size["width"] if size["width"] > 400 else 320}:
+            page.set_viewport_size({"width": width, "height": 6_000})
+            assert wrong_with(page) == []
+        page.set_viewport_size(size)
 
 
 def accepted(page: Page, channel: str = "Mail") -> int:

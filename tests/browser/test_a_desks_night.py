@@ -9,7 +9,6 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -17,17 +16,26 @@ from playwright.sync_api import Browser, Page, expect
 
 from dispatcher.embedded.postgres import Postgres
 from dispatcher.roles import Role
-from tests.browser.desk_night import Relay, a_desk_night, accepted, header, in_card, says, subject_of, sums
-from tests.browser.night import Night, Window
+from tests.browser.desk_night import (
+    READERS,
+    Desk,
+    Relay,
+    a_desk_night,
+    accepted,
+    header,
+    in_card,
+    says,
+    subject_of,
+    sums,
+)
+from tests.browser.night import Night
 from tests.browser.screens import until
-from tests.browser.test_desk_in_a_browser import sign_in, wrong_with
+from tests.browser.test_desk_in_a_browser import sign_in
 from tests.journeys.desks import employ, tab, turn_codes_on
 from tests.support.databases import fresh_database
-from tests.support.push_service import Device
 
 pytestmark = pytest.mark.browser
 
-READERS = 2_000
 #: Besides those with an address: browsers of whom one has a screen to look at.
 DEVICES = 3
 LATER = "the-morning-after"
@@ -35,50 +43,6 @@ LEVEE, HILLS = "Millgate levee gives way", "Both levees give way: walk to the hi
 WRONG, RIGHT = "The bridge is open", "The bridge is closed"
 RUMOUR, REASON = "The dam has burst", "The dam stands. We were wrong."
 END = "The water is gone"
-
-
-@dataclass
-class Desk:
-    """Who sits at the desk this night, and at what."""
-
-    night: Night
-    relay: Relay
-    page: Page
-    phone: Page
-    reader: Window
-    devices: list[Device]
-    me: str
-    second: str
-    slug: str
-    trouble: list[str]
-    seq: int = 0  #: of the newest update
-    sent: dict[str, int] = field(default_factory=dict)  #: how many mails had come before it went out, by headline
-
-    @property
-    def url(self) -> str:
-        return self.night.url
-
-    @property
-    def readers(self) -> list[str]:
-        return [f"r{number}@{self.slug}.example" for number in range(READERS)]
-
-    def home(self) -> None:
-        self.page.goto(f"{self.url}/desk/stories/{self.slug}")
-
-    def live(self) -> None:
-        """Wait for the page of what was sent."""
-        self.page.wait_for_url(re.compile(rf"/desk/stories/{self.slug}/updates/{self.seq}(\?|#|$)"))
-
-    def is_fine(self, page: Page | None = None) -> None:
-        """Axe finds nothing wrong with the page, at its width, nor at the narrowest."""
-        page = page or self.page
-        size = page.viewport_size
-        assert size is not None
-        # So high that the bar at the foot covers nothing: what it covers could be scrolled out from under it.
-        for width in {size["width"], size["width"] if size["width"] > 400 else 320}:
-            page.set_viewport_size({"width": width, "height": 6_000})
-            assert wrong_with(page) == []
-        page.set_viewport_size(size)
 
 
 @pytest.fixture(scope="module")
