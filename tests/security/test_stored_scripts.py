@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from urllib.parse import quote
 
 import pytest
+from playwright.sync_api import Page
 
 from dispatcher.config import Newsroom
 from dispatcher.embedded.maildir import Maildir
 from dispatcher.embedded.postgres import Postgres
 from dispatcher.embedded.valkey import Valkey
+from tests.browser.test_desk_in_a_browser import sign_in
 from tests.browser.windows import Window
+from tests.journeys.desks import employ
 from tests.journeys.test_web_guards import HOSTILE
 from tests.security.house import House, a_house
 from tests.support.boxes import eventually
@@ -109,6 +113,57 @@ def test_no_page_runs_what_anybody_has_written(hostile: House, window: Callable[
     print(f"S15: {len(found)} pages, 0 dialogs")
 
 
+def desk_pages(house: House, page: Page) -> list[str]:
+    """Every page of the desk that shows what others have written; whoever looks has such a name herself."""
+    site, slug, refused = house.site, house.story(headline=LINE[:200], summary=LINE[:500]), house.address("refused")
+    house.confirmed(slug, refused)
+    [(reader,)] = site.look("SELECT id FROM subscribers WHERE email = %s", refused)
+    site.look("UPDATE subscribers SET name = %s WHERE id = %s", LINE[:200], reader)
+    said = f"550 5.1.1 {LINE[:200]}"
+    house.sink.script = lambda step, argument, session: said if step == "RCPT" and argument == refused else None
+    try:
+        house.publish(slug, headline=LINE[:200], summary=LINE[:500], body=BODY, importance="breaking")
+    finally:
+        house.sink.script = lambda *_: None
+    site.look("INSERT INTO suppressions VALUES (decode(md5(%s), 'hex'), %s)", slug, LINE)
+    site.look("INSERT INTO incidents (kind, subject, text) VALUES ('relay', %s, %s)", slug, LINE)
+    site.look("INSERT INTO audit (actor, action, subject) VALUES (%s, %s, %s)", LINE, LINE, LINE)
+    lead = employ(site, f"{slug}@courier.example")
+    site.look("UPDATE people SET name = %s WHERE email = %s", LINE[:100], lead)
+    sign_in(page, site, lead)
+    page.goto(f"{site.url}/desk/stories/{slug}")
+    page.get_by_role("button", name="Follow up on the last").click()
+    page.wait_for_url("**/desk/drafts/*")
+    draft = page.url.removeprefix(site.url)
+    story = f"/desk/stories/{slug}"
+    return [
+        *("/desk", f"/desk?q={quote(SCRIPTS[0])}", story, f"{story}/edit", f"{story}/close", f"{story}/merge"),
+        *(f"{story}/updates/1", f"{story}/updates/1/readers?state=failed", draft, f"{draft}/approve"),
+        *(f"{draft}/preview?view={view}&lang=en" for view in ("phone", "text")),
+        *("/desk/drafts", f"/desk/subscribers/{reader}", "/desk/suppressions", "/desk/people", "/desk/me"),
+        *("/desk/log", f"/desk/log?actor={quote(LINE)}", "/desk/health", "/desk/settings", "/desk/tokens"),
+        *(f"/desk/jump?q={quote(SCRIPTS[0])}", f"/desk/sign-in?next={quote(LINE)}", f"/desk/people?done={quote(LINE)}"),
+    ]
+
+
+def test_no_page_of_the_desk_runs_what_anybody_has_written(hostile: House, window: Callable[..., Window]) -> None:
+    """S15: what would run here would run with the rights of whoever sends to everybody."""
+    opened = window()
+    found = desk_pages(hostile, opened.page)
+    for path in found:
+        answer = opened.page.goto(hostile.site.url + path)
+        assert answer is not None
+        assert answer.status == 200, path
+        if "/preview" not in path:
+            assert "script-src 'self'" in answer.headers["content-security-policy"]
+        assert "unsafe-eval" not in answer.headers["content-security-policy"]
+        for _ in range(3):
+            opened.page.keyboard.press("Tab")
+        # A preview is of no origin, so that it may load nothing from ours.
+        assert [line for line in opened.trouble if "NotSameOrigin" not in line] == [], path
+    assert len(found) > 20
+
+
 @pytest.mark.parametrize("path", ["/s/{slug}", "/lost"])
 def test_what_was_typed_wrong_is_shown_again_as_text(hostile: House, window: Callable[..., Window], path: str) -> None:
     """S15: what comes back in a form that a reader, or whoever sent them the link, has filled in."""
@@ -126,7 +181,7 @@ def test_what_was_typed_wrong_is_shown_again_as_text(hostile: House, window: Cal
 
 
 def test_what_a_relay_says_is_shown_as_text_by_whatever_shows_it(hostile: House) -> None:
-    """S15: no page shows it yet; the API does, as JSON that no browser takes for a page."""
+    """S15: the API shows it as JSON that no browser takes for a page."""
     slug, email = hostile.story(), hostile.address()
     hostile.confirmed(slug, email)
     said = "550 5.7.1 <script>alert(1)</script>"
