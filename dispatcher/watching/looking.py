@@ -21,8 +21,10 @@ from dispatcher.watching.figures import ReasonLine, RelayLine, Watched, WatchedB
 MOST_READERS = 10_000
 #: Lines of the log of the desk that are shown.
 MOST_LINES = 30
-#: Reasons are looked at again after so many times as long as the last look took: a hundredth of a processor.
+#: Reasons are looked at again after so many times as long as the last look took: a hundredth of a processor. But where
+#: a look takes long because others are at work, not after more than so many seconds.
 REST = 100
+AT_MOST = 3.0
 #: Seconds between the two looks that "now" is told from, at least and at most.
 BACK = 4.0
 TOO_OLD = 30.0
@@ -36,7 +38,12 @@ class Memory:
     signature: object = None  #: how many were not reached when their reasons were looked at
     rests_until: float = 0.0  #: on the monotonic clock
     reasons: list[db.Row] = field(default_factory=list)
-    retriable: dict[int, int] = field(default_factory=dict)
+    retriable: dict[int, tuple[int, int]] = field(default_factory=dict)  #: when so many had failed, so many of them
+
+    def may_be_tried(self, blast_id: int, states: dict[DeliveryState, int]) -> int | None:
+        """Of those who failed, how many may be tried again; None where others have failed since that was counted."""
+        failed, retriable = self.retriable.get(blast_id, (None, None))
+        return retriable if failed == states.get(DeliveryState.FAILED, 0) else None
 
     def before(self, blast_id: int, now: datetime) -> tuple[datetime, int] | None:
         """How many of a blast were accepted a few seconds ago."""
@@ -129,10 +136,10 @@ async def _learn_reasons(
         memory.reasons = await connection.all("watched_reasons", blast_ids=ids, most=MOST_READERS) if ids else []
         memory.retriable = {}
         for blast_id in ids:
-            if 0 < states[blast_id].get(DeliveryState.FAILED, 0) <= MOST_READERS:
-                memory.retriable[blast_id] = await _retriable(connection, blast_id, row["story_id"])
+            if 0 < (failed := states[blast_id].get(DeliveryState.FAILED, 0)) <= MOST_READERS:
+                memory.retriable[blast_id] = failed, await _retriable(connection, blast_id, row["story_id"])
     memory.signature = signature
-    memory.rests_until = time.monotonic() + REST * (time.monotonic() - began)
+    memory.rests_until = time.monotonic() + min(REST * (time.monotonic() - began), AT_MOST)
 
 
 async def _retriable(connection: db.Connection, blast_id: int, story_id: int) -> int:
@@ -175,7 +182,7 @@ def _blast(row: db.Row, head: db.Row, found: Progress, relays: list[db.Row], mem
         starts_at=head["starts_at"],
         holding=_holding(head, state, relays),
         before=memory.before(head["id"], row["now"]),
-        retriable=memory.retriable.get(head["id"]),
+        retriable=memory.may_be_tried(head["id"], found.states),
         may_retry=may_end and row["corrected_by"] is None and expires > row["now"],
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from dispatcher.errors import NotFound
 from dispatcher.model import BlastState, ChannelName, DeliveryState
 from dispatcher.progress import Progress, Slot
 from dispatcher.watching import WatchedBlast, Watchers, seconds
+from dispatcher.watching.looking import Memory, look
 from dispatcher.web.desk.live_drawing import LEAST, bar, line
 from tests.support.newsroom import newsroom
 
@@ -51,6 +53,27 @@ async def test_all_who_watch_an_update_share_one_look_and_the_last_ends_it(datab
         assert seen is not None
         assert seen.blasts[0].candidates is None
     assert len(watchers) == 0
+
+
+async def test_the_number_that_may_be_tried_again_is_never_that_of_an_earlier_look(database: db.Database) -> None:
+    """Whoever asks may rest; meanwhile others fail, and nobody knows yet how many of them may be tried."""
+    room = newsroom(database)
+    await room.story(followers=3)
+    published = await room.publish()
+    await room.cut()
+    fail = (
+        "INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state, code, reply)"
+        " SELECT %s, min(id) + %s, now(), 'failed', 550, '550 no' FROM subscribers RETURNING state"
+    )
+    memory = Memory()
+
+    await room.run(fail, published.blast_ids[0], 0)
+    assert (await look(database, "dam", 1, memory)).blasts[0].retriable == 1
+    await room.run(fail, published.blast_ids[0], 1)
+    memory.rests_until = math.inf
+    assert (await look(database, "dam", 1, memory)).blasts[0].retriable is None
+    memory.rests_until = 0.0
+    assert (await look(database, "dam", 1, memory)).blasts[0].retriable == 2
 
 
 async def test_who_watches_hears_that_nothing_is_seen_any_more(database: db.Database) -> None:
