@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import structlog
 
-from dispatcher import db, policy
+from dispatcher import db, policy, stories
 from dispatcher.channels.email.letter import Letter
 from dispatcher.channels.webpush.letter import PushLetter
 from dispatcher.config import Settings
@@ -259,20 +259,7 @@ async def forget_failures(tx: db.Connection, blast_id: int) -> None:
 
 def content_from(settings: Settings, row: db.Row, earlier: list[db.Row], count: int) -> Content:
     """What a blast says, from the rows of `blast_content` and `earlier_updates`, and the count of the latter."""
-    update = Update(
-        id=row["update_id"],
-        story_id=row["story_id"],
-        seq=row["seq"],
-        kind=Kind(row["kind"]),
-        importance=Importance(row["importance"]),
-        headline=row["headline"],
-        summary=row["summary"],
-        body=row["body"],
-        published_at=row["published_at"],
-        expires_at=row["expires_at"],
-        corrects=row["corrects"],
-        corrects_seq=row["corrects_seq"],
-    )
+    update = stories.update_from({**row, "id": row["update_id"]})
     story = Story(
         id=row["story_id"],
         slug=row["slug"],
