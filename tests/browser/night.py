@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page
+from playwright.sync_api import TimeoutError as NotInTime
 
 from dispatcher import config
 from dispatcher.embedded.box import Box
@@ -163,7 +164,14 @@ def beside(open_it: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]
 
 def click_through(context: BrowserContext, mail: FrameLocator, link: str) -> Page:
     """Click a link of a mail. Returns the tab that opens."""
-    with context.expect_page() as opened:
-        mail.get_by_role("link", name=link).click()
+    for tries_left in (2, 1, 0):
+        try:
+            # A click that falls into the frame's loading is lost, for people too: they click again.
+            with context.expect_page(timeout=10_000) as opened:
+                mail.get_by_role("link", name=link).click()
+            break
+        except NotInTime:
+            if not tries_left:
+                raise
     opened.value.wait_for_load_state()
     return opened.value

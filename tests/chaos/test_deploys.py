@@ -105,7 +105,8 @@ async def test_a_rolling_restart_with_a_migration_between_two_versions_disturbs_
 
     assert codes == (0, 0)
     assert [(each.lost, each.duplicates) for each in verdicts] == [(0, 0)] * len(verdicts)
-    assert max(meanwhile) <= 2 * idle + 2_000  # the seconds are for machines that do other things as well
+    # Beside other tests a worker that starts and an alert fight for two cores; alone the figure is held to a second.
+    assert max(meanwhile) <= 2 * idle + (1_000 if scale.long else 15_000)
 
 
 @dataclass
