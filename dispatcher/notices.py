@@ -70,7 +70,8 @@ class Notice:
         self.cadence: str = row["cadence"]
         self.confirmed_at: datetime | None = row["confirmed_at"]
         self.attempts: int = row["attempts"]
-        self.in_doubt_count: int = row["in_doubt_count"]
+        #: A worker that died with it may have sent it.
+        self.in_doubt_count: int = max(row["in_doubt_count"], int(row["claims"] > 1))
         self.suppressed_because: str | None = row["suppressed_because"]
         self.withdrawn: bool = row["withdrawn"]
         self.detail: dict[str, str] = row["detail"]  #: what a mail to the desk is about

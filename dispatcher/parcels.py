@@ -371,6 +371,8 @@ class Desk(Protocol):
 
 
 def entry_of(batch: Batch, reader: Reader, state: DeliveryState, why: str) -> Entry:
-    return Entry(
-        batch.blast_id, reader.id, state, reader.attempts, reader.in_doubt_count, None, None, "", why, batch.one_done
-    )
+    """What is written of a reader who is not sent anything. A worker that died with the batch may have reached them."""
+    doubts = max(reader.in_doubt_count, int(batch.is_orphaned))
+    if doubts and state in (DeliveryState.CAPPED, DeliveryState.EXPIRED):
+        state = DeliveryState.IN_DOUBT
+    return Entry(batch.blast_id, reader.id, state, reader.attempts, doubts, None, None, "", why, batch.one_done)

@@ -282,7 +282,7 @@ async def test_a_notice_whose_worker_died_is_free_again_and_given_up_after_five_
 
     found = await row(room, number)
     assert before["state"] is None
-    assert (found["state"], found["next_at"], found["email"]) == ("failed", None, None)
+    assert (found["state"], found["next_at"], found["email"]) == ("in_doubt", None, None)
     assert found["reply"] == upkeep.GIVEN_UP
 
 

@@ -75,7 +75,7 @@ class TestUpkeep:
             await upkeep.tick(database)
 
         report = await room.report(published)
-        assert report.states == {DeliveryState.FAILED: 1}
+        assert report.states == {DeliveryState.IN_DOUBT: 1}  # the last worker may have sent it before it died
         assert report.reasons == ((upkeep.POISON, 1),)
         assert claims <= 3 + 9
         sizes = await room.run("SELECT sum(cardinality(subscriber_ids)) AS n FROM batches")

@@ -53,7 +53,8 @@ WITH messages AS (
     UNION ALL
     SELECT 'email', n.subscriber_id, CASE n.state WHEN 'accepted' THEN 'reached' ELSE 'in doubt' END
     FROM updates u JOIN notices n ON n.update_id = u.id
-    WHERE u.story_id = %(story_id)s AND u.seq = %(seq)s AND n.kind = 'catch_up' AND n.state IN ('accepted', 'in_doubt')
+    WHERE u.story_id = %(story_id)s AND u.seq = %(seq)s AND n.kind = 'catch_up'
+      AND (n.state IN ('accepted', 'in_doubt') OR n.in_doubt_count > 0 OR n.claims > 0)
 ), readers AS (
     -- The words sort as they matter: who may have been reached counts as such, whatever another device has.
     SELECT id, max(met) FILTER (WHERE channel = 'email') AS mail,

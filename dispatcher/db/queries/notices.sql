@@ -88,8 +88,9 @@ WHERE next_at IS NOT NULL AND lease_token IS NOT NULL AND (lease_until < clock_t
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted));
 
 -- name: bury_notices
--- Give up the notices on which workers die.
-UPDATE notices SET state = 'failed', next_at = NULL, email = NULL, detail = '{}', recorded_at = clock_timestamp(), reply = %(reason)s
+-- Give up the notices on which workers die. One of those that died may have sent it.
+UPDATE notices SET state = 'in_doubt', in_doubt_count = greatest(in_doubt_count, 1), next_at = NULL, email = NULL,
+    detail = '{}', recorded_at = clock_timestamp(), reply = %(reason)s
 WHERE next_at IS NOT NULL AND lease_token IS NULL AND claims >= %(most)s;
 
 -- name: owe_desk_mail

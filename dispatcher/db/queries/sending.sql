@@ -96,7 +96,8 @@ WITH blast AS (
     UNION ALL
     SELECT DISTINCT n.subscriber_id, false
     FROM blast JOIN notices n ON n.update_id = blast.wrong_id
-    WHERE blast.channel = 'email' AND n.kind = 'catch_up' AND (n.state IN ('accepted', 'in_doubt') OR n.in_doubt_count > 0)
+    WHERE blast.channel = 'email' AND n.kind = 'catch_up'
+      AND (n.state IN ('accepted', 'in_doubt') OR n.in_doubt_count > 0 OR n.claims > 0)  -- by a worker that died with it
       AND n.subscriber_id NOT IN (SELECT id FROM told)
     UNION ALL
     SELECT a.subscriber_id, true

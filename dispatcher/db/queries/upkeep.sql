@@ -26,16 +26,18 @@ SELECT blast_id, urgency, half, retry, created_at, plain, starts_at, %(most)s - 
 FROM crashing, LATERAL (VALUES (subscriber_ids[:middle]), (subscriber_ids[middle + 1:])) AS halves (half);
 
 -- name: bury_poison
--- A reader alone in a batch on which workers still die is given up, with a reason that a person can read.
+-- A reader alone in a batch on which workers still die is given up, with a reason that a person can read. One of those
+-- that died may have sent it, so the reader is in doubt, and a correction reaches them.
 WITH poison AS (
     UPDATE batches SET state = 'dead', reason = %(reason)s
     WHERE state = 'waiting' AND attempts >= %(most)s AND cardinality(subscriber_ids) = 1
     RETURNING blast_id, subscriber_ids[1] AS subscriber_id
 )
-INSERT INTO deliveries AS d (blast_id, subscriber_id, recorded_at, state, reply)
-SELECT blast_id, subscriber_id, clock_timestamp(), 'failed', %(reason)s FROM poison
+INSERT INTO deliveries AS d (blast_id, subscriber_id, recorded_at, state, in_doubt_count, reply)
+SELECT blast_id, subscriber_id, clock_timestamp(), 'in_doubt', 1, %(reason)s FROM poison
 ON CONFLICT (blast_id, subscriber_id) DO UPDATE
-SET state = 'failed', recorded_at = clock_timestamp(), next_at = NULL, reply = excluded.reply
+SET state = 'in_doubt', in_doubt_count = greatest(d.in_doubt_count, 1), recorded_at = clock_timestamp(), next_at = NULL,
+    reply = excluded.reply
 WHERE d.state IN ('deferred', 'in_doubt');
 
 -- name: queue_due

@@ -1,0 +1,93 @@
+"""A worker that died may have sent what it held: whoever it may have reached is never taken for unreached."""
+
+from __future__ import annotations
+
+from dispatcher import db, upkeep
+from dispatcher.model import DeliveryState, Kind
+from tests.actions.test_notices import settled
+from tests.actions.test_replacing import RIGHT, WRONG, finish, publish
+from tests.support.newsroom import newsroom
+from tests.support.sink import a_sink
+
+State = DeliveryState
+
+
+async def test_a_reader_on_whom_workers_died_gets_the_correction(database: db.Database) -> None:
+    async with a_sink() as sink:
+        room = newsroom(database, sink.port)
+        await room.story(followers=1)
+        first = await publish(room, WRONG)
+        await room.cut()
+        await room.run("UPDATE batches SET attempts = %s", upkeep.MOST_CRASHES)
+        await upkeep.tick(database)
+        given_up = await room.report(first)
+        async with room.sender() as sender:
+            done = await finish(room, sender, await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1))
+
+    assert (given_up.states, given_up.reasons) == ({State.IN_DOUBT: 1}, ((upkeep.POISON, 1),))
+    assert done.states == {State.ACCEPTED: 1}
+
+
+async def test_whoever_must_not_be_written_to_after_a_worker_died_gets_the_correction(database: db.Database) -> None:
+    """The next worker finds them paused, or the update expired, or no letter to be made: the first may have sent it."""
+    async with a_sink() as sink:
+        room = newsroom(database, sink.port)
+        await room.story(followers=4)
+        first = await publish(room, WRONG)
+        await room.cut()
+        await room.run("UPDATE batches SET attempts = 1")
+        await room.run("UPDATE subscribers SET quiet_from = '00:00', quiet_to = '23:59:59' WHERE id = 1")
+        await room.run("UPDATE subscribers SET timezone = 'Asia/Tokyo' WHERE id = 2")
+        await room.run(
+            "INSERT INTO letter_failures (blast_id, variant, failures, reason, failed_at)"
+            " VALUES (1, 'en/Asia/Tokyo', 9, 'it crashed', now())"
+        )
+        await room.run("UPDATE subscriptions SET ended_at = now(), ended_reason = 'left' WHERE subscriber_id = 3")
+        async with room.sender() as sender:
+            states = (await room.settle(sender, first)).states
+            await room.run("UPDATE subscribers SET quiet_from = NULL, quiet_to = NULL")
+            await room.run("DELETE FROM letter_failures")
+            done = await finish(room, sender, await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1))
+
+    assert states == {State.IN_DOUBT: 1, State.FAILED: 1, State.WITHDRAWN: 1, State.ACCEPTED: 1}
+    assert done.states == {State.ACCEPTED: 3}
+
+
+async def test_an_update_that_expires_after_a_worker_died_leaves_its_readers_in_doubt(database: db.Database) -> None:
+    room = newsroom(database)
+    await room.story(followers=2)
+    first = await publish(room, WRONG)
+    await room.cut()
+    await room.run("UPDATE batches SET attempts = 1")
+    await room.run("UPDATE updates SET published_at = now() - interval '7 hours'")
+    async with room.sender() as sender:
+        states = (await room.settle(sender, first)).states
+
+    assert states == {State.IN_DOUBT: 2}
+
+
+async def test_who_was_being_caught_up_when_a_worker_died_gets_the_correction(database: db.Database) -> None:
+    """One of them waits for the next worker, one is found to be corrected before that, one was given up, one is new."""
+    async with a_sink() as sink:
+        room = newsroom(database, sink.port)
+        await room.story()
+        await publish(room, WRONG)
+        await room.cut()
+        await room.follow("dam", *(f"late{number}@example.org" for number in range(4)))
+        await room.run(
+            "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone,"
+            " expires_at, claims) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC',"
+            " now() + interval '1 day', (ARRAY[1, 1, 5, 0])[row_number() OVER (ORDER BY id)] FROM subscribers"
+        )
+        waiting, corrected, _, new = [row["id"] for row in await room.run("SELECT id FROM notices ORDER BY id")]
+        await room.run("UPDATE notices SET next_at = now() + interval '1 hour' WHERE id = ANY (%s)", [waiting, new])
+        await upkeep.tick(database)
+        correction = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+        async with room.sender() as sender:
+            found = await settled(room, corrected, nudged=sender)
+        await room.cut()
+        told = await room.run("SELECT subscriber_ids FROM batches WHERE blast_id = %s", correction.blast_ids[0])
+
+    assert found["state"] == "withdrawn"
+    assert [row["subscriber_ids"] for row in told] == [[1, 2, 3]]
+    assert not sink.taken
