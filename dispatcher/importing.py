@@ -229,6 +229,13 @@ async def _merge(connection: db.Connection, chunk: _Chunk, story_id: int, result
     if not chunk.count:
         return []
     async with connection.raw.transaction():
+        if not await connection.value("import_still_may", story_id=story_id):
+            # Those in it would follow what is over: nobody lets them go any more, or moves them to where it goes on.
+            raise StoryClosed(
+                f"The story {result.story!r} is closed.",
+                remedy="Import the file into the story that goes on; what was imported before this one ended stays.",
+                field="story",
+            )
         await connection.execute("import_while_nobody_is_erased")
         await connection.execute("import_small_joins")
         await connection.execute("import_clear")
@@ -242,13 +249,6 @@ async def _merge(connection: db.Connection, chunk: _Chunk, story_id: int, result
         await connection.execute("import_subscribers")
         activated = await connection.execute("import_confirm", story_id=story_id) if result.confirmed else 0
         added = await connection.execute("import_subscriptions", story_id=story_id, confirmed=result.confirmed)
-        if not await connection.value("import_still_may", story_id=story_id):
-            # Those in it would follow what is over: nobody lets them go any more, or moves them to where it goes on.
-            raise StoryClosed(
-                f"The story {result.story!r} is closed.",
-                remedy="Import the file into the story that goes on; what was imported before this one ended stays.",
-                field="story",
-            )
     result.duplicates += duplicates
     result.suppressed += len(suppressed)
     result.left += len(left)

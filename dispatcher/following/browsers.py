@@ -56,7 +56,7 @@ async def follow_in_browser(
     slug, language, zone = known_slug(slug), check_language(locale), usable_timezone(timezone)
 
     async def follow(tx: db.Connection) -> int:
-        story = open_story(await tx.one("find_following_story", slug=slug), slug)
+        story = open_story(await tx.one("hold_followed_story", slug=slug), slug)
         [known], readers = await _hold(tx, [device.endpoint_hash], subscriber_id)
         if subscriber_id is not None and subscriber_id not in readers:
             raise NotFound("There is no such reader any more.", field="subscriber")

@@ -75,7 +75,7 @@ async def confirm(database: db.Database, secret_key: str, token: str, *, with_br
         row = await _open(tx, token)
         _check_bound(secret_key, token, row)
         await tx.execute("lock_hashes", hashes=[row["address_hash"]])
-        story = open_story(row, row["slug"])
+        story = open_story(await tx.one("hold_followed_story", slug=row["slug"]), row["slug"])
         if not await tx.execute("use_confirmation", confirmation_id=row["confirmation_id"]):
             raise BadConfirmLink
         await tx.execute("lift_own_erasure", address_hash=row["address_hash"])

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from dispatcher import closing, db, publishing, stories, subscribing
+from dispatcher import closing, db, following, publishing, stories, subscribing
+from dispatcher.addresses import address_hash, parse_address
 from dispatcher.errors import Invalid, NotFound, StoryClosed
-from dispatcher.model import DeliveryState, Draft, Kind, Published, StoryState
+from dispatcher.following import StoryEnded
+from dispatcher.model import Cadence, DeliveryState, Draft, Kind, Published, StoryState
+from tests.actions.test_browsers import browser
+from tests.actions.test_following import ADA, Forms
 from tests.actions.test_replacing import finish, to_each
-from tests.support.newsroom import Newsroom, newsroom
+from tests.support.newsroom import SECRET, Newsroom, newsroom
+from tests.support.relays import until
 from tests.support.sink import a_sink
 
 OVER = "The water has gone down"
@@ -101,6 +108,67 @@ async def test_readers_of_a_story_that_is_closed_in_silence_are_let_go_by_whiche
     assert rows[-1] == {"actor": "ada@courier.example", "action": "closed a story"}
     with pytest.raises(StoryClosed):
         await stories.close(database, "dam")
+
+
+@asynccontextmanager
+async def held_up(room: Newsroom, lock: str, **values: object) -> AsyncIterator[None]:
+    """Whoever needs these rows or this lock waits until the block ends."""
+    async with room.database.transaction() as tx:
+        await tx.raw.execute(lock, values)
+        yield
+
+
+async def _waiting(room: Newsroom, count: int) -> bool:
+    rows = await room.run(
+        "SELECT DISTINCT pid FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE NOT granted AND datname = current_database()"
+    )
+    return len(rows) == count
+
+
+async def test_who_confirms_in_the_moment_in_which_a_story_closes_is_told_so(database: db.Database) -> None:
+    """The page had found it open; it closes, and its readers are let go, before the confirmation is written."""
+    room = newsroom(database)
+    await room.story()
+    forms = Forms(database, room)
+    await forms.ask()
+    await forms.answer()
+    async with held_up(room, db.statements()["lock_hashes"], hashes=[address_hash(SECRET, parse_address(ADA))]):
+        confirming = asyncio.create_task(following.confirm(database, SECRET, await forms.token()))
+        await until(lambda: _waiting(room, 1))
+        await stories.close(database, "dam")
+        await closing.release(database)
+    with pytest.raises(StoryEnded):
+        await confirming
+
+    assert await room.run("SELECT FROM subscriptions") == []
+    assert await room.run("SELECT email, used_at FROM confirmations") == [{"email": ADA, "used_at": None}]
+
+
+async def test_who_had_begun_to_follow_when_a_story_closed_is_let_go_with_all_others(database: db.Database) -> None:
+    """By mail, and in a browser: nobody lets a story's readers go while one of them is on the way in."""
+    room = newsroom(database)
+    await room.story()
+    await room.follow("dam", ADA, confirmed=False)
+    forms = Forms(database, room)
+    await forms.ask()
+    await forms.answer()
+    wishes: dict[str, Any] = {"cadence": Cadence.EVERY, "locale": "en", "timezone": "UTC"}
+    await following.follow_in_browser(database, "dam", browser(), **wishes)
+    await room.run("UPDATE subscriptions SET ended_at = now(), ended_reason = 'left' WHERE subscriber_id <> 1")
+    async with held_up(room, "SELECT FROM subscribers FOR UPDATE"):
+        coming = [
+            asyncio.create_task(following.confirm(database, SECRET, await forms.token())),
+            asyncio.create_task(following.follow_in_browser(database, "dam", browser(), **wishes)),
+        ]
+        await until(lambda: _waiting(room, 2))
+        await stories.close(database, "dam")
+        assert await closing.release(database) == 0
+    await asyncio.gather(*coming)
+
+    assert await closing.release(database) == 2
+    assert await ended(room) == ["story closed"] * 2
+    assert await room.run("SELECT FROM stories WHERE released_at IS NULL") == []
 
 
 async def test_what_a_story_says_of_itself_can_be_changed_and_its_slug_is_made_and_numbered(

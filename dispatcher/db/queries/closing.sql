@@ -16,8 +16,9 @@ WHERE s.state = 'closed' AND s.released_at IS NULL AND NOT s.is_merged
 ORDER BY s.id;
 
 -- name: hold_closed_story
--- Be the only one that sees to the readers of a closed story, until the transaction ends; no row if somebody else is.
-SELECT id FROM stories WHERE id = %(story_id)s AND released_at IS NULL FOR NO KEY UPDATE SKIP LOCKED;
+-- Be the only one that sees to the readers of a closed story, until the transaction ends; no row if somebody else is, or if
+-- somebody is just beginning to follow it who found it open (`hold_followed_story`): they will be seen the next time.
+SELECT id FROM stories WHERE id = %(story_id)s AND released_at IS NULL FOR UPDATE SKIP LOCKED;
 
 -- name: some_followers
 -- The next so many readers by their numbers who still follow a story.

@@ -67,7 +67,7 @@ GROUP BY address_hash, kind;
 
 -- name: asked_stories
 -- Of these stories, those that still take followers, each with its newest update unless that has expired. What was taken back
--- is told to nobody any more.
+-- is told to nobody any more. They are held as by `hold_followed_story`.
 SELECT s.id, u.id AS update_id
 FROM stories s LEFT JOIN LATERAL (
     SELECT u.id, u.expires_at FROM updates u
@@ -75,7 +75,8 @@ FROM stories s LEFT JOIN LATERAL (
       AND NOT EXISTS (SELECT FROM updates c WHERE c.corrects = u.id AND c.kind = 'withdrawal')
     ORDER BY u.seq DESC LIMIT 1
 ) u ON u.expires_at IS NULL OR u.expires_at > clock_timestamp()
-WHERE s.id = ANY (%(stories)s::bigint[]) AND s.state = 'developing';
+WHERE s.id = ANY (%(stories)s::bigint[]) AND s.state = 'developing'
+FOR KEY SHARE OF s;
 
 -- name: new_confirmation_ids
 -- Numbers for confirmations, whose tokens are made of them before the rows are written.
@@ -162,8 +163,10 @@ WHERE subscriber_id = %(from)s AND %(from)s <> %(to)s
 -- What a browser followed by itself, its reader follows on it now.
 INSERT INTO subscriptions AS f (story_id, subscriber_id, cadence, channels, last_seq, confirmed_at)
 SELECT b.story_id, %(to)s, b.cadence, b.channels, b.last_seq, b.confirmed_at
-FROM subscriptions b WHERE b.subscriber_id = %(from)s AND b.confirmed_at IS NOT NULL AND b.ended_at IS NULL
+FROM subscriptions b JOIN stories s ON s.id = b.story_id
+WHERE b.subscriber_id = %(from)s AND b.confirmed_at IS NOT NULL AND b.ended_at IS NULL AND s.released_at IS NULL
 ORDER BY b.story_id
+FOR KEY SHARE OF s
 ON CONFLICT (story_id, subscriber_id) DO UPDATE
 SET ended_at = NULL, ended_reason = NULL, last_seq = greatest(f.last_seq, excluded.last_seq),
     cadence = CASE WHEN f.ended_at IS NULL AND f.confirmed_at IS NOT NULL THEN f.cadence ELSE excluded.cadence END,
@@ -178,10 +181,12 @@ SET ended_at = NULL, ended_reason = NULL, last_seq = greatest(f.last_seq, exclud
 DELETE FROM subscribers r WHERE r.id = %(subscriber_id)s AND r.email IS NULL
   AND NOT EXISTS (SELECT FROM devices d WHERE d.subscriber_id = r.id);
 
--- name: find_following_story
--- A story by its slug, with the one that goes on where it ended.
+-- name: hold_followed_story
+-- A story by its slug, with the one that goes on where it ended. Nobody lets its readers go until this transaction ends, so
+-- that they find whoever begins to follow it in the moment in which it closes. Nobody else waits for this.
 SELECT s.*, n.slug AS successor, n.headline AS successor_headline
-FROM stories s LEFT JOIN stories n ON n.id = s.successor_id WHERE s.slug = %(slug)s;
+FROM stories s LEFT JOIN stories n ON n.id = s.successor_id WHERE s.slug = %(slug)s
+FOR KEY SHARE OF s;
 
 -- name: lock_readers
 -- Until the transaction ends, be the only one that moves these readers' browsers. In the order of their numbers, and

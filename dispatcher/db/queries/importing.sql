@@ -71,5 +71,5 @@ ORDER BY s.id
 ON CONFLICT (story_id, subscriber_id) DO NOTHING;
 
 -- name: import_still_may
--- Whether the story still takes followers, now that those of this chunk are written.
-SELECT state = 'developing' FROM stories WHERE id = %(story_id)s;
+-- Whether the story still takes followers. Nobody lets its readers go until this transaction ends, should it close meanwhile.
+SELECT state = 'developing' FROM stories WHERE id = %(story_id)s FOR KEY SHARE;
