@@ -47,6 +47,11 @@ class Entry:
     channel: ChannelName = ChannelName.EMAIL
     address: str = ""  #: of a bad address: where it was sent to
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is a device of which its push service says that it is no more."""
+        return self.bad_address and self.channel is not ChannelName.EMAIL
+
 
 class Ledger:
     """Collects entries and commits them in groups. One for a process, on one event loop."""
@@ -106,6 +111,7 @@ class Ledger:
                 await self._more.wait()
                 continue
             group = self._waiting[:MOST_ROWS]
+            await self._try_moved_again([entry for entry in group if entry.is_gone])
             await record.run(_values(group))
             if bad := [entry for entry in group if entry.bad_address]:
                 await self._suppress(bad)
@@ -119,9 +125,26 @@ class Ledger:
                 except Exception:
                     log.exception("a lane failed", blast=entry.blast_id, subscriber=entry.subscriber_id)
 
+    async def _try_moved_again(self, gone: list[Entry]) -> None:
+        """A device that was given another endpoint meanwhile is not gone. It is written down as one to be tried once
+        more: were that added afterwards, its blast might have ended in between.
+        """
+        if not gone:
+            return
+        async with self._database.connection() as connection:
+            rows = await connection.all(
+                "moved_devices",
+                ids=[entry.subscriber_id for entry in gone],
+                endpoints=[entry.address for entry in gone],
+            )
+        moved = {row["id"] for row in rows}
+        for entry in gone:
+            if entry.subscriber_id in moved:
+                entry.state, entry.retry_in, entry.bad_address = DeliveryState.DEFERRED, 0.0, False
+
     async def _suppress(self, bad: list[Entry]) -> None:
         addresses = [entry for entry in bad if entry.channel is ChannelName.EMAIL]
-        devices = [entry for entry in bad if entry.channel is not ChannelName.EMAIL]
+        devices = [entry for entry in bad if entry.is_gone]
         async with self._database.connection() as connection:
             if addresses:
                 await connection.execute(
@@ -132,7 +155,6 @@ class Ledger:
             if devices:
                 await connection.execute(
                     "remove_gone_devices",
-                    blasts=[entry.blast_id for entry in devices],
                     ids=[entry.subscriber_id for entry in devices],
                     endpoints=[entry.address for entry in devices],
                 )

@@ -141,7 +141,7 @@ async def test_who_confirms_in_the_moment_in_which_a_story_closes_is_told_so(dat
     with pytest.raises(StoryEnded):
         await confirming
 
-    assert await room.run("SELECT FROM subscriptions") == []
+    assert await room.run("SELECT subscriber_id FROM subscriptions") == []
     assert await room.run("SELECT email, used_at FROM confirmations") == [{"email": ADA, "used_at": None}]
 
 
@@ -168,7 +168,7 @@ async def test_who_had_begun_to_follow_when_a_story_closed_is_let_go_with_all_ot
 
     assert await closing.release(database) == 2
     assert await ended(room) == ["story closed"] * 2
-    assert await room.run("SELECT FROM stories WHERE released_at IS NULL") == []
+    assert await room.run("SELECT id FROM stories WHERE released_at IS NULL") == []
 
 
 async def test_what_a_story_says_of_itself_can_be_changed_and_its_slug_is_made_and_numbered(

@@ -62,7 +62,7 @@ class Walk:
         """Do something, and say what."""
         steps: list[Callable[[], Any]] = [
             *(self.record, self.record, self.record, self.queue_due, self.retry, self.bury, self.refuse_late),
-            *(self.cancel, self.supersede, self.settle, self.give_up_retries, self.lose_devices, self.forget),
+            *(self.cancel, self.supersede, self.settle, self.give_up_retries, self.forget),
         ]
         chosen = self.draw.choice(steps)
         await chosen()
@@ -143,16 +143,6 @@ class Walk:
 
     async def give_up_retries(self) -> None:
         await self.call("settle_superseded_retries")
-
-    async def lose_devices(self) -> None:
-        blasts, ids = [self.blast() for _ in range(5)], self.draw.sample(range(1, READERS + 1), 5)
-        await self.room.run(
-            "INSERT INTO devices (id, subscriber_id, endpoint, endpoint_hash, public_key, auth_secret) "
-            "SELECT id, id, 'https://new/' || id, int8send(id), decode(repeat('04', 65), 'hex'), "
-            "decode(repeat('00', 16), 'hex') FROM unnest(%s::bigint[]) AS id ON CONFLICT DO NOTHING",
-            ids,
-        )
-        await self.call("remove_gone_devices", blasts=blasts, ids=ids, endpoints=["https://old/"] * 5)
 
     async def forget(self) -> None:
         await self.room.run("DELETE FROM deliveries WHERE subscriber_id = %s", self.draw.randint(1, READERS))

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from dispatcher import db, following, steering, upkeep
 from dispatcher.following import NewDevice
-from dispatcher.model import BlastReport, BlastState, Cadence, DeliveryState, Importance, Published
+from dispatcher.ledger import Entry, Ledger
+from dispatcher.model import BlastReport, BlastState, Cadence, ChannelName, DeliveryState, Importance, Published
 from tests.support.newsroom import Newsroom, newsroom
 from tests.support.push_service import Answer, Device, PushService, a_push_service
 from tests.support.relays import until
@@ -127,6 +128,52 @@ async def test_a_device_that_is_gone_is_removed_after_one_try(database: db.Datab
     assert len(following_still) == 11
     assert second.candidates == 10
     assert [len(device.received) for device in gone] == [1, 1]
+
+
+async def test_a_device_that_moves_while_its_old_endpoint_is_called_gone_is_tried_at_the_new_one(
+    database: db.Database,
+) -> None:
+    async with a_room(database) as (room, service, _):
+        old = await browser(room, service)
+        old.answer(Answer(410, delay=0.5))
+        published = await room.publish()
+        async with room.sender() as sender:
+            await room.cut()
+            sender.nudge()
+            await until(lambda: service.count)
+            new = await move(room, service, old)
+            report = await room.finish(sender, replace(published, blast_ids=published.blast_ids[1:]))
+
+    assert report.states == {State.ACCEPTED: 1}
+    assert (len(old.received), len(new.received)) == (1, 1)
+
+
+async def test_a_blast_that_is_done_stays_so_when_a_late_answer_calls_a_device_gone(database: db.Database) -> None:
+    """Two workers tried it: one was answered in time, and the device has moved since."""
+    async with a_room(database) as (room, service, _):
+        old = await browser(room, service)
+        old.answer(Answer(403, body=b"no"))
+        published = await room.publish()
+        await finish_push(room, published)
+        await move(room, service, old)
+        (row,) = await room.run("SELECT * FROM deliveries")
+        late = Entry(row["blast_id"], row["subscriber_id"], State.FAILED, 1, 0, None, 410, "", "gone", lambda: None,
+                     bad_address=True, channel=ChannelName.WEBPUSH, address=old.endpoint)  # fmt: skip
+        ledger = Ledger(database)
+        ledger.start()
+        ledger.put(late)
+        await ledger.close()
+
+        assert await room.run("SELECT * FROM deliveries") == [row]
+        assert await room.run("SELECT id FROM devices WHERE endpoint <> %s", old.endpoint) != []
+
+
+async def move(room: Newsroom, service: PushService, old: Device) -> Device:
+    """The push service gives a browser another endpoint."""
+    new = service.device()
+    moved = NewDevice(endpoint=new.endpoint, public_key=new.public_key, auth_secret=new.auth_secret)
+    await following.renew_device(room.database, old.endpoint, old.auth_secret, moved)
+    return new
 
 
 async def test_a_service_in_trouble_costs_nobody_their_subscription(database: db.Database) -> None:

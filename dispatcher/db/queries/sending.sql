@@ -297,17 +297,17 @@ FROM unnest(%(ids)s::bigint[], %(reasons)s::text[]) AS b (id, reason) JOIN subsc
 WHERE s.address_hash IS NOT NULL
 ON CONFLICT DO NOTHING;
 
+-- name: moved_devices
+-- Those of these devices that were given another endpoint meanwhile: they are not gone.
+SELECT v.id FROM unnest(%(ids)s::bigint[], %(endpoints)s::text[]) AS r (id, endpoint)
+JOIN devices v ON v.id = r.id AND v.endpoint <> r.endpoint;
+
 -- name: remove_gone_devices
 -- The push service says that these devices are no more. A reader who has none left goes on by mail; one without an
--- address follows no longer. A device that was given another endpoint meanwhile is still there, and is tried once more.
-WITH refused AS (
-    SELECT * FROM unnest(%(blasts)s::bigint[], %(ids)s::bigint[], %(endpoints)s::text[]) AS r (blast_id, id, endpoint)
-), again AS (
-    UPDATE deliveries d SET state = 'deferred', next_at = clock_timestamp()
-    FROM refused r JOIN devices v ON v.id = r.id AND v.endpoint <> r.endpoint
-    WHERE d.blast_id = r.blast_id AND d.subscriber_id = r.id AND d.state = 'failed'
-), gone AS (
-    DELETE FROM devices v USING refused r WHERE v.id = r.id AND v.endpoint = r.endpoint RETURNING v.id, v.subscriber_id
+-- address follows no longer. A device that was given another endpoint meanwhile is still there.
+WITH gone AS (
+    DELETE FROM devices v USING unnest(%(ids)s::bigint[], %(endpoints)s::text[]) AS r (id, endpoint)
+    WHERE v.id = r.id AND v.endpoint = r.endpoint RETURNING v.id, v.subscriber_id
 )
 UPDATE subscriptions f SET channels = CASE WHEN s.email IS NULL THEN f.channels ELSE '{email}' END,
     ended_at = CASE WHEN s.email IS NULL THEN clock_timestamp() END,
