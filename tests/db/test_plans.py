@@ -216,6 +216,44 @@ def test_a_push_blast_reads_those_who_want_pushes_and_not_every_follower(many_re
     assert read["devices"] <= 400, read
 
 
+def test_whoever_is_tried_again_is_found_without_reading_what_is_done(
+    postgres: Postgres, template_database: str
+) -> None:
+    """Three are due in a blast of 1,000 batches that wait, beside 100,000 done batches and 300,000 outcomes."""
+    with fresh_database(postgres, template_database) as url, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            """
+            INSERT INTO stories (slug, headline) VALUES ('dam', 'The dam');
+            INSERT INTO updates (story_id, seq, kind, importance, headline, body, content_hash, published_by)
+            SELECT 1, n, 'update', 'major', 'x', 'x', '', 'test' FROM generate_series(1, 101) n;
+            INSERT INTO blasts (update_id, channel, urgency, state, candidates)
+            SELECT id, 'email', 30, CASE id WHEN 101 THEN 'sending' ELSE 'done' END::blast_state, 0 FROM updates;
+            INSERT INTO batches (blast_id, urgency, subscriber_ids, plain, state)
+            SELECT b, 30, ARRAY[3 * n, 3 * n + 1, 3 * n + 2], true,
+                   CASE b WHEN 101 THEN 'waiting' ELSE 'done' END::batch_state
+            FROM generate_series(1, 101) b, generate_series(0, 999) n;
+            INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state)
+            SELECT b, n, now(), 'accepted' FROM generate_series(1, 100) b, generate_series(0, 2999) n;
+            INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state, next_at)
+            SELECT 101, 5 * n, now(), 'deferred', now() FROM generate_series(1, 3) n;
+            """
+        )
+        connection.execute("VACUUM ANALYZE")
+        statement = f"EXPLAIN (ANALYZE, FORMAT JSON) {db.statements()['queue_due']}"
+        row = connection.execute(statement, {"most": 50_000, "batch_size": 500}).fetchone()
+        made = connection.execute("SELECT subscriber_ids, plain FROM batches WHERE retry").fetchall()
+        left = connection.execute("SELECT count(*) FROM deliveries WHERE next_at IS NOT NULL").fetchone()
+
+    assert row is not None
+    read: Counter[str] = Counter()
+    for node in _nodes(row[0][0]["Plan"]):
+        if node["Node Type"].endswith("Scan") and "Relation Name" in node:
+            read[node["Relation Name"]] += _rows(node)
+    assert read["deliveries"] <= 10, read
+    assert read["batches"] <= 1_000, read
+    assert (made, left) == ([([5, 10, 15], True)], (0,))
+
+
 def test_an_audience_is_written_once_and_planned_as_if_it_stood_where_it_is_used(many_readers: str) -> None:
     """A function that the planner does not see through would be called, and its rows kept, for every blast."""
     with psycopg.connect(many_readers) as connection:

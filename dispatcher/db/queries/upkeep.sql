@@ -44,16 +44,19 @@ WHERE d.state IN ('deferred', 'in_doubt');
 -- Turn readers whose time has come into new batches; those in doubt go last. A batch is newer than what the ledger says
 -- of its readers, even if the clock was set back. Readers stay what they were in the batch that was cut for them: who is
 -- to get a correction as an update like any other, or at a time of their own day, also is when they are tried again.
-WITH due AS (
-    UPDATE deliveries SET next_at = NULL
-    WHERE (blast_id, subscriber_id) IN (
-        SELECT blast_id, subscriber_id FROM deliveries WHERE next_at <= clock_timestamp()
-        ORDER BY next_at LIMIT %(most)s FOR UPDATE SKIP LOCKED)
-    RETURNING blast_id, subscriber_id, recorded_at, state = 'in_doubt' AS doubtful
+-- Rows are found again by where they lie, and batches one blast at a time, or the planner might think it cheaper to read the
+-- whole ledger. A row that was written meanwhile lies elsewhere: its turn comes once more, and a second batch with it finds
+-- nothing to do.
+WITH due AS MATERIALIZED (
+    SELECT ctid AS place, blast_id, subscriber_id, recorded_at, state = 'in_doubt' AS doubtful
+    FROM deliveries WHERE next_at <= clock_timestamp()
+    ORDER BY next_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE deliveries SET next_at = NULL WHERE ctid = ANY (ARRAY(SELECT place FROM due))
 ), special AS (
     SELECT p.blast_id, unnest(p.subscriber_ids) AS subscriber_id, p.plain, p.starts_at
     FROM batches p
-    WHERE p.blast_id IN (SELECT blast_id FROM due) AND NOT p.retry AND (p.plain OR p.starts_at IS NOT NULL)
+    WHERE p.blast_id = ANY (ARRAY(SELECT DISTINCT blast_id FROM due)) AND NOT p.retry AND (p.plain OR p.starts_at IS NOT NULL)
 ), sliced AS (
     SELECT blast_id, subscriber_id, recorded_at, doubtful, coalesce(special.plain, false) AS plain, special.starts_at,
            (row_number() OVER (PARTITION BY blast_id, coalesce(special.plain, false), special.starts_at
