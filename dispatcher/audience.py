@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -99,14 +100,14 @@ async def count(
 ) -> Audience:
     """Count who would get an update of a story if it were published now; of a correction, by the update it corrects.
 
-    A million followers take some 0.3 seconds, and the readers of a correction longer.
+    A million followers take some 0.4 seconds on two cores, and the readers of a correction longer.
     """
     now = datetime.now(UTC)
     clocks = {**_clocks(now), "is_breaking": importance is Importance.BREAKING}
     if kind is Kind.CORRECTION and corrects_seq is not None:
         return await _count_corrected(connection, story_id, corrects_seq, clocks, now, importance)
     is_minor = importance is Importance.ROUTINE and kind is Kind.UPDATE
-    rows = await connection.all("count_audience", story_id=story_id, **clocks)
+    rows = await _count_followers(connection, story_id, clocks)
     fates = [_fate(row, is_minor=is_minor) for row in rows]
     waiting = await connection.value("count_waiting_to_confirm", story_id=story_id)
     return _audience([*fates, _Fate("unconfirmed", NONE, waiting)], now)
@@ -121,6 +122,16 @@ async def going_out(connection: db.Connection, story_id: int) -> list[Going]:
         is_mail = row["channel"] == ChannelName.EMAIL
         found[row["seq"]] = going._replace(mails=left) if is_mail else going._replace(pushes=left)
     return list(found.values())
+
+
+async def _count_followers(connection: db.Connection, story_id: int, clocks: Mapping[str, Any]) -> list[db.Row]:
+    """The rows of `count_audience`, for which the ids of the story's followers are cut into three."""
+    ids = await connection.one("followers_between", story_id=story_id)
+    if ids is None or ids["first"] is None:
+        return []
+    third = (ids["last"] - ids["first"]) // 3 + 1
+    slices = {"second": ids["first"] + third, "third": ids["first"] + 2 * third}
+    return await connection.all("count_audience", story_id=story_id, **slices, **clocks)
 
 
 def _fate(row: Mapping[str, Any], *, is_minor: bool) -> _Fate:
@@ -239,5 +250,11 @@ def _of_reader(fate: _Fate) -> str:
 
 def _clocks(now: datetime) -> dict[str, Any]:
     """The time of day in every zone, which `count_audience` looks up: Postgres and we need not agree on their names."""
-    zones = sorted(available_timezones() | {DEFAULT_TIMEZONE})
+    zones = _zones()
     return {"zones": zones, "times": [now.astimezone(ZoneInfo(each)).time() for each in zones], "utc": now.time()}
+
+
+@cache
+def _zones() -> list[str]:
+    """Every zone's name; finding them reads hundreds of files."""
+    return sorted(available_timezones() | {DEFAULT_TIMEZONE})

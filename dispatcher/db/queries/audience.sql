@@ -1,23 +1,27 @@
+-- name: followers_between
+-- The first and the last id among the followers of a story.
+SELECT min(subscriber_id) AS first, max(subscriber_id) AS last FROM subscriptions WHERE story_id = %(story_id)s;
+
 -- name: count_audience
 -- How many readers of a story there are of each kind: what they wish, whether they have a device to push to, and what
--- holds a mail or a push up now. `zones` and `times` are the times of day in each zone; a zone that is not there counts
--- as UTC, as it does when the update is sent. Only who has quiet hours is looked up there.
-SELECT f.confirmed_at IS NOT NULL AS is_confirmed, f.cadence::text, 'email' = ANY (f.channels) AS by_mail,
-       'webpush' = ANY (f.channels) AS by_push, x.address_hash IS NOT NULL AS is_suppressed,
-       coalesce(s.paused_until > statement_timestamp(), false) AS is_paused,
-       CASE WHEN s.quiet_from IS NULL OR (s.quiet_breaking AND %(is_breaking)s::boolean) THEN false
-            WHEN s.quiet_from < s.quiet_to
-                THEN coalesce(c.clock, %(utc)s::time) >= s.quiet_from AND coalesce(c.clock, %(utc)s::time) < s.quiet_to
-            ELSE coalesce(c.clock, %(utc)s::time) >= s.quiet_from OR coalesce(c.clock, %(utc)s::time) < s.quiet_to
+-- holds a mail or a push up now. They are counted in three slices of their ids, which begin at 0, `second` and `third`,
+-- side by side. `zones` and `times` are the times of day in each zone; a zone that is not there counts as UTC, as it does
+-- when the update is sent.
+SELECT k.is_confirmed, k.cadence::text, k.ways & 1 > 0 AS by_mail, k.ways & 2 > 0 AS by_push, k.ways & 4 > 0 AS has_device,
+       k.is_suppressed, k.is_paused,
+       CASE WHEN k.quiet_from IS NULL OR (k.quiet_breaking AND %(is_breaking)s::boolean) THEN false
+            WHEN k.quiet_from < k.quiet_to
+                THEN coalesce(c.clock, %(utc)s::time) >= k.quiet_from AND coalesce(c.clock, %(utc)s::time) < k.quiet_to
+            ELSE coalesce(c.clock, %(utc)s::time) >= k.quiet_from OR coalesce(c.clock, %(utc)s::time) < k.quiet_to
        END AS is_quiet,
-       d.subscriber_id IS NOT NULL AS has_device, count(*)::integer AS readers
-FROM subscriptions f JOIN subscribers s ON s.id = f.subscriber_id
-LEFT JOIN suppressions x ON x.address_hash = s.address_hash
-LEFT JOIN unnest(%(zones)s::text[], %(times)s::time[]) AS c (zone, clock)
-       ON c.zone = CASE WHEN s.quiet_from IS NOT NULL THEN s.timezone END
-LEFT JOIN (SELECT DISTINCT subscriber_id FROM devices) d ON d.subscriber_id = f.subscriber_id
-WHERE f.story_id = %(story_id)s AND f.ended_at IS NULL
-GROUP BY f.confirmed_at IS NOT NULL, f.cadence, 'email' = ANY (f.channels), 'webpush' = ANY (f.channels), 5, 6, 7, 8;
+       sum(k.readers)::integer AS readers
+FROM (SELECT * FROM followers(%(story_id)s, 0, %(second)s)
+      UNION ALL SELECT * FROM followers(%(story_id)s, %(second)s, %(third)s)
+      UNION ALL SELECT * FROM followers(%(story_id)s, %(third)s, 9223372036854775807)
+      UNION ALL SELECT * FROM suppressed_followers(%(story_id)s)) k
+LEFT JOIN unnest(%(zones)s::text[], %(times)s::time[]) AS c (zone, clock) ON c.zone = k.zone
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+HAVING sum(k.readers) > 0;
 
 -- name: count_waiting_to_confirm
 -- How many have asked by mail to follow a story, and not confirmed that it was them; a link that expired counts no more.
