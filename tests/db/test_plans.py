@@ -254,6 +254,19 @@ def test_whoever_is_tried_again_is_found_without_reading_what_is_done(
     assert (made, left) == ([([5, 10, 15], True)], (0,))
 
 
+def test_a_large_audience_is_counted_in_slices_by_several_processes(crowded: str) -> None:
+    with psycopg.connect(crowded, autocommit=True) as connection:
+        values = {"story_id": 1, "second": 10_001, "third": 20_001, "is_breaking": False, "utc": "12:00"}
+        statement = f"EXPLAIN (ANALYZE, FORMAT JSON) {db.statements()['count_audience']}"
+        row = connection.execute(statement, {**values, "zones": ["UTC"], "times": ["12:00"]}).fetchone()
+
+    assert row is not None
+    slices = [node for node in _nodes(row[0][0]["Plan"]) if node.get("Function Name") == "followers"]
+    assert len(slices) == 3
+    assert {node["Parent Relationship"] for node in slices} == {"Member"}
+    assert "Gather" in {node["Node Type"] for node in _nodes(row[0][0]["Plan"])}
+
+
 def test_an_audience_is_written_once_and_planned_as_if_it_stood_where_it_is_used(many_readers: str) -> None:
     """A function that the planner does not see through would be called, and its rows kept, for every blast."""
     with psycopg.connect(many_readers) as connection:
