@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
 
@@ -10,14 +11,14 @@ import pytest
 from dispatcher import db
 from dispatcher.embedded.postgres import Postgres
 from dispatcher.embedded.valkey import Valkey
-from tests.support.databases import Shelf, make_template
+from tests.support.databases import HastyPostgres, Shelf, make_template
 from tests.support.directories import running, service_directory
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server. It does not wait for the disk: tests that cut its power start one of their own."""
-    with service_directory() as directory, running(Postgres(directory / "postgres", fsync=False)) as server:
+    with service_directory() as directory, running(HastyPostgres(directory / "postgres")) as server:
         yield server
 
 
@@ -62,3 +63,9 @@ def broker_url(valkey: Valkey) -> str:
         connection.sendall(b"FLUSHALL\r\n")
         assert connection.recv(16) == b"+OK\r\n"
     return valkey.url
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what all tests share: it would look at each module and test again and again."""
+    gc.collect()
+    gc.freeze()

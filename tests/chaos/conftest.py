@@ -82,7 +82,7 @@ class Ground:
 @contextmanager
 def a_ground() -> Iterator[Ground]:
     with ExitStack() as stack:
-        directory = stack.enter_context(service_directory())
+        directory = stack.enter_context(service_directory(on_disk=True))
         postgres = stack.enter_context(running(Postgres(directory / "postgres")))
         valkey = stack.enter_context(running(Valkey(directory / "valkey")))
         relay = stack.enter_context(a_standing_sink())

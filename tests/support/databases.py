@@ -5,14 +5,27 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
 from dispatcher.embedded.postgres import Postgres
+from dispatcher.embedded.process import Part
 
+#: A cluster that no test takes the power from, and whose databases are small and gone in a minute.
+HASTY = {
+    "full_page_writes": "off",
+    "wal_compression": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "512MB",
+    "checkpoint_timeout": "1h",
+    # It would look at each database in turn; and those of whose tables it took statistics could not be lent again.
+    "autovacuum": "off",
+}
 TEMPLATE = "dispatcher_template"
 #: Bytes of rows, dead ones too, from which making a new database is cheaper than emptying the old one.
 WORTH_EMPTYING = 4_000_000
@@ -42,6 +55,17 @@ _SHUT_OUT = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
+
+
+class HastyPostgres(Postgres):
+    """A server for tests of everything but what becomes of data when the power is cut."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, fsync=False)
+
+    def part(self) -> Part:
+        part = super().part()
+        return replace(part, argv=[*part.argv, *(word for each in HASTY.items() for word in ("-c", "=".join(each)))])
 
 
 def make_template(server: Postgres) -> str:
