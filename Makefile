@@ -22,8 +22,9 @@ up: $(READY) ## Everything on this machine, until Ctrl-C
 
 
 ##@ Work on it
+# Where nothing may be kept of what was compiled, each process compiles all tests and programs again.
 test: $(READY_TO_TEST) ## The tests, three at a time
-	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 chaos: $(READY_TO_TEST) ## The long tests that kill, cut off and flush real processes; prints seeds and figures
 	@DISPATCHER_CHAOS=long $(BIN)/python -m pytest -m chaos -s --timeout 1800 $(ARGS)
