@@ -102,7 +102,7 @@ async def count(
 
     A million followers take some 0.4 seconds on two cores, and the readers of a correction longer.
     """
-    now = datetime.now(UTC)
+    now = await connection.value("now")
     clocks = {**_clocks(now), "is_breaking": importance is Importance.BREAKING}
     if kind is Kind.CORRECTION and corrects_seq is not None:
         return await _count_corrected(connection, story_id, corrects_seq, clocks, now, importance)
@@ -251,7 +251,11 @@ def _of_reader(fate: _Fate) -> str:
 def _clocks(now: datetime) -> dict[str, Any]:
     """The time of day in every zone, which `count_audience` looks up: Postgres and we need not agree on their names."""
     zones = _zones()
-    return {"zones": zones, "times": [now.astimezone(ZoneInfo(each)).time() for each in zones], "utc": now.time()}
+    return {
+        "zones": zones,
+        "times": [now.astimezone(ZoneInfo(each)).time() for each in zones],
+        "utc": now.astimezone(UTC).time(),
+    }
 
 
 @cache

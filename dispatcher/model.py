@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 
 class StoryState(enum.StrEnum):
@@ -168,6 +168,7 @@ class Draft:
     importance: Importance = Importance.ROUTINE
     corrects_seq: int | None = None
     expires_at: datetime | None = None
+    expires_in: timedelta | None = None  #: instead of `expires_at`: from when it is published
     replaces: bool = False  #: it takes the place of what is still going out in its story
     local_time: datetime | None = None  #: without a zone: each reader gets it at this time by their own clock
     successor: str | None = None  #: slug of the story that goes on where this final update ends its own

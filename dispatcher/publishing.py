@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from dispatcher import approval, audit, db, stories
@@ -37,14 +38,12 @@ async def publish(
 
 
 def check(draft: Draft) -> Draft:
-    """The draft with its texts in order. Raises `Invalid` or `TooLarge`, naming the field and the remedy."""
-    if draft.expires_at is not None:
-        if draft.expires_at.tzinfo is None:
-            raise Invalid("expires_at has no timezone.", remedy="Add one: 2026-03-01T06:00:00Z.", field="expires_at")
-        if draft.expires_at <= datetime.now(UTC):
-            raise Invalid(
-                "expires_at is in the past.", remedy="Leave it out, or name a later time.", field="expires_at"
-            )
+    """The draft with its texts in order. Raises `Invalid` or `TooLarge`, naming the field and the remedy.
+
+    Whether it has expired already is seen when it is published: the database's clock counts.
+    """
+    if draft.expires_at is not None and draft.expires_at.tzinfo is None:
+        raise Invalid("expires_at has no timezone.", remedy="Add one: 2026-03-01T06:00:00Z.", field="expires_at")
     if draft.kind is Kind.WITHDRAWAL:
         raise Invalid(
             "A withdrawal is not published.",
@@ -69,17 +68,11 @@ def check(draft: Draft) -> Draft:
             remedy="Publish it as `final`, or leave `successor` out.",
             field="successor",
         )
-    return Draft(
+    return replace(
+        draft,
         headline=one_line("headline", draft.headline, longest=stories.MAX_HEADLINE),
         summary=one_line("summary", draft.summary, longest=stories.MAX_SUMMARY, required=False),
         body=many_lines("body", draft.body, most_bytes=MAX_BODY),
-        kind=draft.kind,
-        importance=draft.importance,
-        corrects_seq=draft.corrects_seq,
-        expires_at=draft.expires_at,
-        replaces=draft.replaces,
-        local_time=draft.local_time,
-        successor=draft.successor,
     )
 
 
@@ -165,7 +158,7 @@ async def _insert(
         summary=draft.summary,
         body=draft.body,
         corrects=None if wrong is None else wrong["id"],
-        expires_at=draft.expires_at,
+        expires_at=_expires_at(draft, found["now"]),
         key=key,
         content_hash=hashed,
         by=by,
@@ -192,6 +185,14 @@ async def _insert(
     return Published(
         story=story, update=update, blast_ids=tuple(blast_ids), superseded=await _superseded(tx, row["id"])
     )
+
+
+def _expires_at(draft: Draft, now: datetime) -> datetime | None:
+    if draft.expires_in is not None:
+        return now + draft.expires_in
+    if draft.expires_at is not None and draft.expires_at <= now:
+        raise Invalid("expires_at is in the past.", remedy="Leave it out, or name a later time.", field="expires_at")
+    return draft.expires_at
 
 
 async def _channels(tx: db.Connection, story: Story, row: db.Row, draft: Draft) -> list[tuple[str, int | None]]:
@@ -261,6 +262,8 @@ def content_hash(slug: str, draft: Draft) -> bytes:
     ]
     if draft.replaces:  # what was published before there was such a thing keeps its hash
         content.append("replaces")
+    if draft.expires_in is not None:
+        content.append(f"expires in {draft.expires_in.total_seconds():g}")
     if draft.local_time is not None:
         content.append(draft.local_time.isoformat())
     if draft.successor is not None:

@@ -164,11 +164,11 @@ async def pause(database: db.Database, subscriber_id: int, until: date | None) -
     Raises `Invalid` for a day that is over, or more than `LONGEST_PAUSE` days away, and `NotFound`.
     """
     async with database.transaction() as tx:
-        timezone = await tx.value("timezone_of_reader", subscriber_id=subscriber_id)
-        if timezone is None:
+        row = await tx.one("timezone_of_reader", subscriber_id=subscriber_id)
+        if row is None:
             raise _nobody()
-        zone = _zone(timezone)
-        ends = None if until is None else day_after(_check_day(until, datetime.now(zone).date()), zone)
+        zone = _zone(row["timezone"])
+        ends = None if until is None else day_after(_check_day(until, row["now"].astimezone(zone).date()), zone)
         await tx.execute("pause_reader", subscriber_id=subscriber_id, until=ends)
 
 

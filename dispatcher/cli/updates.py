@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -81,7 +81,7 @@ def publish(
             kind=Kind.CORRECTION if corrects is not None and kind is Kind.UPDATE else kind,
             importance=importance,
             corrects_seq=corrects,
-            expires_at=None if expires_in is None else datetime.now(UTC) + duration(expires_in),
+            expires_in=None if expires_in is None else duration(expires_in),
             replaces=replaces,
             successor=successor,
         )

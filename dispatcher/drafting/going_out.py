@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
@@ -86,7 +86,7 @@ def need_sendable(writing: Writing) -> None:
 
 async def publish(tx: db.Connection, writing: Writing, *, by: str, is_override: bool = False) -> Published:
     """Publish a draft that the caller holds, within the caller's transaction. Raises as `publishing.publish` does."""
-    now = datetime.now(UTC)
+    now = await tx.value("now")
     published = await publishing.write(
         tx,
         writing.story.slug,
@@ -120,7 +120,7 @@ async def _publish_one(database: db.Database) -> Published | bool | None:
             if draft_id is None:
                 return None
             writing = await locked(tx, draft_id)
-            _need_fresh(writing)
+            _need_fresh(writing, await tx.value("now"))
             assert writing.scheduled_by is not None  # noqa: S101  # the table holds it
             return await publish(tx, writing, by=writing.scheduled_by.email)
     except Unavailable:
@@ -136,9 +136,9 @@ async def _publish_one(database: db.Database) -> Published | bool | None:
     return True
 
 
-def _need_fresh(writing: Writing) -> None:
+def _need_fresh(writing: Writing, now: datetime) -> None:
     """Raises `Conflict` for one that would have expired while nobody could publish it."""
-    if writing.is_stale(datetime.now(UTC)):
+    if writing.is_stale(now):
         raise Conflict(
             "It expired before it could be published: the machine was away.", remedy="Look whether it still holds."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from dispatcher import approval, audit, db, publishing
 from dispatcher.drafting.clocks import Clock, check_ahead, clock_of, earliest, moment, wall_time
@@ -95,7 +95,7 @@ def _need_open(writing: Writing) -> None:
 
 
 async def _begins(tx: db.Connection, writing: Writing, wall: datetime, whose: Clock, zone: str) -> datetime:
-    now = datetime.now(UTC)
+    now = await tx.value("now")
     if whose is Clock.NEWSROOM:
         return check_ahead(moment(wall, zone), now)
     zones = [row["timezone"] for row in await tx.all("zones_of_followers", story_id=writing.story.id)]

@@ -12,7 +12,7 @@ SELECT s.*, n.slug AS successor FROM stories s LEFT JOIN stories n ON n.id = s.s
 -- name: lock_story
 -- One story by its slug, held until the transaction ends, so that `seq` and closing have one writer. Not so firmly that who
 -- begins to follow it would wait: a row that refers to the story needs no more than its key.
-SELECT s.*, NULL::text AS successor FROM stories s WHERE s.slug = %(slug)s FOR NO KEY UPDATE;
+SELECT s.*, NULL::text AS successor, clock_timestamp() AS now FROM stories s WHERE s.slug = %(slug)s FOR NO KEY UPDATE;
 
 -- name: list_stories
 -- Every story with its followers, the developing ones first, newest first.

@@ -70,8 +70,8 @@ WHERE story_id = %(story_id)s AND subscriber_id = %(subscriber_id)s
   AND confirmed_at IS NOT NULL AND ended_at IS NULL;
 
 -- name: timezone_of_reader
--- The timezone in which a reader's days begin and end.
-SELECT timezone FROM subscribers WHERE id = %(subscriber_id)s;
+-- The timezone in which a reader's days begin and end, and this moment.
+SELECT timezone, clock_timestamp() AS now FROM subscribers WHERE id = %(subscriber_id)s;
 
 -- name: pause_reader
 -- Send nothing before a moment; null: send again.
