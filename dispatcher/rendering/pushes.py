@@ -8,6 +8,7 @@ from typing import Any
 
 from dispatcher import markdown
 from dispatcher.channels.webpush.letter import PushLetter, compile_push
+from dispatcher.model import Kind
 from dispatcher.rendering import environment
 from dispatcher.rendering.letters import UpdateView, line, newsroom_context, successor_context
 from dispatcher.rendering.wording import Wording, wording
@@ -28,6 +29,7 @@ def render_push(view: UpdateView, *, locale: str) -> PushLetter:
     made, context = environment("push", words.language), push_context(view, words)
     title, body = (made.get_template(f"update/{name}.txt").render(context) for name in ("title", "body"))
     update = view.update
+    withdraws = {"withdraws": update.corrects_seq} if update.kind is Kind.WITHDRAWAL else {}
     return compile_push(
         {
             "title": shorten(line(title), MAX_TITLE),
@@ -40,6 +42,7 @@ def render_push(view: UpdateView, *, locale: str) -> PushLetter:
             "story": view.story.slug,
             "seq": update.seq,
             "kind": str(update.kind),
+            **withdraws,
             "importance": str(update.importance),
             "open": words.pgettext("push", "Open"),
             "stop": words.pgettext("push", "Stop following"),

@@ -70,11 +70,17 @@ async function show(update) {
   }
   const shown = update.tag ? (await self.registration.getNotifications({ tag: update.tag }))[0] : undefined;
   // Pushes may overtake each other: what is newer stays, and is shown again, silently.
-  if (shown && shown.data && shown.data.update && shown.data.update.seq > update.seq) {
+  if (shown && shown.data && shown.data.update && isNewer(shown.data.update, update)) {
     await notify(shown.data.update, true);
   } else {
     await notify(update, false);
   }
+}
+
+// A withdrawal comes right behind what it takes back: it hides nothing later that holds. Of two, the later one counts.
+function isNewer(one, other) {
+  const place = (update) => (update.withdraws ? update.withdraws + 0.5 : update.seq);
+  return one.withdraws && other.withdraws ? one.seq > other.seq : place(one) > place(other);
 }
 
 function notify(update, silent) {

@@ -83,6 +83,32 @@ def _joined(data: bytes) -> bytes:
     return b" ".join(data.replace(b"=\r\n", b"").split())
 
 
+async def test_a_screen_that_shows_something_later_keeps_it(database: db.Database) -> None:
+    """Unless that was taken back as well, or nobody knows whether it arrived."""
+    async with a_room(database) as (room, service, _):
+        devices = [await browser(room, service) for _ in range(3)]
+        async with room.sender() as sender:
+            await finish(room, sender, await room.publish())
+            devices[0].answer(Answer(403), Answer())
+            later = await room.publish(summary="The crest has passed.")
+            await finish(room, sender, later)
+            await room.run(
+                "UPDATE deliveries SET state = 'in_doubt' WHERE blast_id = %s"
+                " AND subscriber_id = (SELECT max(id) FROM devices)",
+                later.blast_ids[1],
+            )
+            (told,) = await finish(room, sender, await withdraw(room, 1))
+            (also,) = await finish(room, sender, await withdraw(room, 2))
+
+    assert told.candidates == 2
+    assert also.candidates == 2
+    assert [[push.message["seq"] for push in device.accepted] for device in devices] == [
+        [1, 3],
+        [1, 2, 4],
+        [1, 2, 3, 4],
+    ]
+
+
 async def test_who_is_in_doubt_may_have_it_on_a_screen(database: db.Database) -> None:
     async with a_room(database) as (room, service, _):
         devices = [await browser(room, service) for _ in range(3)]

@@ -79,6 +79,19 @@ def test_of_pushes_that_come_at_once_the_newest_stays(site: Site, pushed: Screen
     assert [each["title"] for each in pushed.shown()] == ["Number 5"]
 
 
+def test_a_withdrawal_takes_the_place_of_what_it_takes_back_and_of_nothing_later(site: Site, pushed: Screen) -> None:
+    gone: dict[str, Any] = {"kind": "withdrawal", "withdraws": 2}
+    pushed.push(update(site, seq=2, title="Wrong"), update(site, seq=4, title="Withdrawn", **gone))
+    assert [each["title"] for each in pushed.shown()] == ["Withdrawn"]
+
+    pushed.push(update(site, seq=3, title="Right, and late"), update(site, seq=5, title="Withdrawn again", **gone))
+    assert [each["title"] for each in pushed.shown()] == ["Right, and late"]
+
+    pushed.push(update(site, seq=6, title="That too", kind="withdrawal", withdraws=3))
+    pushed.push(update(site, seq=7, title="And that", **gone))
+    assert [each["title"] for each in pushed.shown()] == ["And that"]
+
+
 @pytest.mark.parametrize("data", ["", "not json", "[]", "null", '{"title": 1}', '"x"'])
 def test_a_push_that_cannot_be_read_still_shows_something(pushed: Screen, data: str) -> None:
     pushed.push(data)

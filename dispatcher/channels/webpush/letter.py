@@ -49,7 +49,8 @@ class PushLetter:
 
 def compile_push(content: Mapping[str, object]) -> PushLetter:
     """Compile a push from what the service worker will read: title, body, url, tag, lang, dir, at (milliseconds),
-    story, seq, kind, importance, open and stop (the labels of the two actions).
+    story, seq, kind, withdraws (the seq that a withdrawal takes back), importance, open and stop (the labels of the two
+    actions).
 
     Raises `Invalid` if it is no JSON or has a key that is the slot's, and `TooLarge` if no push service would take it,
     encrypted and with a leave link of 200 bytes.

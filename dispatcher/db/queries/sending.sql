@@ -63,10 +63,11 @@ RETURNING blasts.id, blasts.urgency, total.candidates, total.batches;
 -- have, and whoever it had not reached when its blast was stopped. The latter get the right text as an update like any
 -- other (`plain`), unless what is corrected was a correction itself: then they hold the first wrong text; and at the time
 -- of their own day that they would have had it, if there was one. Waits until everybody in the stopped blast has an
--- outcome, and nothing of a cancelled one, nor a mail that catches somebody up, is on its way any more. Of a blast that was stopped before its audience was frozen, whoever would have been in it. A withdrawal tells
--- nobody anything who does not have what it withdraws.
+-- outcome, and nothing of a cancelled one, nor a mail that catches somebody up, is on its way any more. Of a blast that was
+-- stopped before its audience was frozen, whoever would have been in it. A withdrawal tells nobody anything who does not
+-- have what it withdraws, nor a device that has shown something later since which still holds: it would hide that.
 WITH blast AS (
-    SELECT b.id, b.urgency, b.channel, b.of_blast, w.id AS wrong_id, w.kind, w.published_at, w.story_id,
+    SELECT b.id, b.urgency, b.channel, b.of_blast, w.id AS wrong_id, w.seq AS wrong_seq, w.kind, w.published_at, w.story_id,
            u.published_at AS now, u.local_time, u.kind = 'withdrawal' AS is_withdrawal,
            w.importance = 'routine' AND w.kind = 'update' AS is_minor,
            o.superseded_by IS NOT NULL AND o.frozen_at IS NULL AS was_never_cut
@@ -92,7 +93,11 @@ WITH blast AS (
 ), readers AS (
     SELECT told.id, told.unreached AND (blast.kind <> 'correction' OR told.id IN (SELECT id FROM plain)) AS plain
     FROM blast, told
-    WHERE NOT (told.unreached AND blast.is_withdrawal)
+    WHERE NOT (blast.is_withdrawal AND (told.unreached OR EXISTS (
+        SELECT FROM updates l JOIN blasts p ON p.update_id = l.id AND p.channel = blast.channel
+        JOIN deliveries e ON e.blast_id = p.id AND e.subscriber_id = told.id AND e.state = 'accepted'
+        WHERE l.story_id = blast.story_id AND l.seq > blast.wrong_seq AND l.kind <> 'withdrawal'
+          AND NOT EXISTS (SELECT FROM updates t WHERE t.corrects = l.id AND t.kind = 'withdrawal'))))
     UNION ALL
     SELECT DISTINCT n.subscriber_id, false
     FROM blast JOIN notices n ON n.update_id = blast.wrong_id
