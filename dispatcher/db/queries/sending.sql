@@ -90,14 +90,18 @@ WITH blast AS (
     SELECT unnest(p.subscriber_ids) AS id
     FROM blast JOIN batches p ON p.blast_id = blast.of_blast
     WHERE blast.kind = 'correction' AND p.plain
+), later AS MATERIALIZED (
+    SELECT p.id
+    FROM blast JOIN updates l ON l.story_id = blast.story_id AND l.seq > blast.wrong_seq
+    JOIN blasts p ON p.update_id = l.id AND p.channel = blast.channel
+    WHERE blast.is_withdrawal AND l.kind <> 'withdrawal'
+      AND NOT EXISTS (SELECT FROM updates t WHERE t.corrects = l.id AND t.kind = 'withdrawal')
 ), readers AS (
     SELECT told.id, told.unreached AND (blast.kind <> 'correction' OR told.id IN (SELECT id FROM plain)) AS plain
     FROM blast, told
     WHERE NOT (blast.is_withdrawal AND (told.unreached OR EXISTS (
-        SELECT FROM updates l JOIN blasts p ON p.update_id = l.id AND p.channel = blast.channel
-        JOIN deliveries e ON e.blast_id = p.id AND e.subscriber_id = told.id AND e.state = 'accepted'
-        WHERE l.story_id = blast.story_id AND l.seq > blast.wrong_seq AND l.kind <> 'withdrawal'
-          AND NOT EXISTS (SELECT FROM updates t WHERE t.corrects = l.id AND t.kind = 'withdrawal'))))
+        SELECT FROM later JOIN deliveries e ON e.blast_id = later.id AND e.subscriber_id = told.id
+        WHERE e.state = 'accepted')))
     UNION ALL
     SELECT DISTINCT n.subscriber_id, false
     FROM blast JOIN notices n ON n.update_id = blast.wrong_id
