@@ -17,10 +17,20 @@ async def hindrance(here: Front, request: Request, sent: Sent, purpose: str) -> 
     """
     if not await here.limiter.allow_client(sender(here, request)):
         return sent.again(problem="too-many")
-    await here.limiter.count_ask()
-    if await here.limiter.braked() and not await here.puzzle.check(purpose, sent.get("puzzle"), sent.get("answer")):
-        return sent.again(puzzle=here.puzzle.make(purpose))
+    if puzzle := await work(here, purpose, sent.get("puzzle"), sent.get("answer")):
+        return sent.again(puzzle=puzzle)
     return None
+
+
+async def work(here: Front, purpose: str, puzzle: str, answer: str) -> str:
+    """Count an ask for the brake; the puzzle that has to be solved before it is heard, empty if none has.
+
+    `puzzle` and `answer` are what it brought with it.
+    """
+    await here.limiter.count_ask()
+    if not await here.limiter.braked() or await here.puzzle.check(purpose, puzzle, answer):
+        return ""
+    return here.puzzle.make(purpose)
 
 
 def sender(here: Front, request: Request) -> str:

@@ -15,12 +15,14 @@ from dispatcher.errors import Invalid, NotFound, TooMany
 from dispatcher.following import NewDevice
 from dispatcher.model import Cadence, ChannelName
 from dispatcher.subscribing import Followed
-from dispatcher.web.admitting import sender
+from dispatcher.web.admitting import sender, work
 from dispatcher.web.browsers import browser_name
 from dispatcher.web.front import Front, front
 from dispatcher.web.guards import json_from_us
 from dispatcher.web.readers import reader_or_none
 
+#: What a puzzle is good for here; no story is called so.
+PURPOSE = "push/follow"
 #: Nobody writes longer words than these.
 LONGEST = 2100
 
@@ -35,12 +37,15 @@ async def follow(request: Request) -> Response:
     """`POST /push/follow`: a browser follows a story; with a reader's own link, all that this reader follows.
 
     Answers with the path of the reader's page, if this browser is all that there is of the reader, or brought the link.
+    In a flood it answers 429 with a `puzzle`: the same with that and its `answer` is heard.
     """
     here = front(request)
     body = await json_from_us(request, here.settings.public_url)
     device = _device(here, request, body.get("subscription"))
     if not await here.limiter.allow_client(sender(here, request)):
         raise TooMany("That was asked too often from this network.", remedy="Try again in an hour.")
+    if puzzle := await work(here, PURPOSE, _text(body, "puzzle"), _text(body, "answer")):
+        return JSONResponse({"puzzle": puzzle}, 429)
     token = _text(body, "manage")
     language, timezone = here.language(request), _text(body, "timezone")
     if token:

@@ -32,10 +32,9 @@ function within(work) {
   return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
 
-async function send(path, body) {
-  let answer;
+async function post(path, body) {
   try {
-    answer = await fetch(path, {
+    return await fetch(path, {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "application/json" },
       body: JSON.stringify(body),
@@ -43,7 +42,16 @@ async function send(path, body) {
   } catch {
     throw new Refused("offline");
   }
-  if (answer.status === 429) throw new Refused("too-many");
+}
+
+async function send(path, body) {
+  const answer = await post(path, body);
+  if (answer.status === 429) {
+    const { puzzle } = await answer.json().catch(() => ({}));
+    if (!puzzle || body.puzzle) throw new Refused("too-many");
+    say("working");
+    return send(path, { ...body, puzzle, answer: await solve(puzzle, () => {}) });
+  }
   if (answer.status === 409) throw new Refused("closed");
   if (!answer.ok) throw new Refused("refused");
   return answer.json();

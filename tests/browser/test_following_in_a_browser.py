@@ -92,7 +92,10 @@ def test_in_a_flood_the_browser_works_out_a_sum(database_url: str, window: Windo
             site.create_story()
             site.follow()
             site.follow()
-            opened = story_page(site, window)
+            opened = story_page(site, window, stand_in(permission="granted"))
+            opened.page.get_by_role("button", name="Follow in this browser").click()
+            opened.page.get_by_text("This browser alerts you").wait_for()
+            assert site.look("SELECT endpoint FROM devices") == [(ENDPOINT,)]
             opened.page.get_by_label("Email").fill("ada@mail.example")
             opened.page.get_by_role("button", name="Follow by email").click()
             opened.page.get_by_text("Very many people are asking just now.").wait_for()

@@ -14,6 +14,7 @@ import pytest
 
 from dispatcher.embedded.valkey import Valkey
 from tests.api.serving import Site, running, settings_for
+from tests.journeys.test_web_push import subscription
 from tests.support.directories import running as run_part
 from tests.support.directories import service_directory
 
@@ -194,6 +195,22 @@ def test_in_a_flood_a_form_comes_back_with_a_puzzle_and_is_heard_when_it_is_solv
     assert braked.follow(email="eve@mail.example", **solved).status_code == 429
     assert braked.follow(email="eve@mail.example", puzzle=found[1], answer="0").status_code == 429
     assert braked.look("SELECT count(*) FROM asks") == [(4,)]
+
+
+def test_in_a_flood_a_browser_has_to_work_before_it_follows(braked: Site) -> None:
+    """The same brake as that of the forms: whoever floods the one has made the other's senders work too."""
+    browsers = [{"story": "tarrow-flood", "subscription": subscription()} for _ in range(5)]
+    answers = [braked.push("/push/follow", each) for each in browsers]
+    puzzle = answers[-1].json()["puzzle"]
+    solved = {"puzzle": puzzle, "answer": solve(puzzle)}
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert braked.push("/push/follow", {**browsers[3], "puzzle": puzzle, "answer": "0"}).status_code == 429
+    assert braked.push("/push/follow", {**browsers[3], **solved}).status_code == 200
+    assert braked.push("/push/follow", {**browsers[4], **solved}).status_code == 429
+    assert braked.look("SELECT count(*) FROM devices") == [(4,)]
+    assert braked.follow(email="ada@mail.example").status_code == 429
+    assert braked.push("/push/state", browsers[0]).json()["on"]
 
 
 def test_a_lost_link_is_asked_for_and_the_answer_is_the_same_for_everybody(site: Site, story: str) -> None:
