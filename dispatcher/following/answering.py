@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from dispatcher import db
+from dispatcher.addresses import mailbox_hash
 from dispatcher.errors import DatabaseUnavailable
 from dispatcher.model import ChannelName, NoticeKind
 from dispatcher.tokens import ConfirmTokens, confirm_token_hash
@@ -30,7 +31,7 @@ MOST_ASKS = 200
 CONFIRM_HOURS = 48
 #: Hours after which such a mail is not sent any more: nobody waits for it.
 NOTICE_HOURS = 24
-#: Mails of each kind that an address is sent at most within an hour and within a day.
+#: Mails of each kind that an address is sent at most within an hour and within a day; to confirm, a mailbox.
 LIMITS = {
     NoticeKind.CONFIRM: (1, 3),
     NoticeKind.LINK: (1, 3),
@@ -66,8 +67,11 @@ async def _answer(database: db.Database, secret_key: str, *, only: int | None = 
             return 0
         asks = sorted(await tx.all("take_asks", limit=MOST_ASKS, only=only), key=lambda ask: int(ask["id"]))
         if asks:
+            for ask in asks:
+                ask["mailbox_hash"] = mailbox_hash(secret_key, ask["email"])
             hashes = sorted({ask["address_hash"] for ask in asks})
-            await tx.execute("lock_hashes", hashes=hashes)
+            # Two workers must not each send the one mail that a mailbox may have.
+            await tx.execute("lock_hashes", hashes=sorted({*hashes, *(ask["mailbox_hash"] for ask in asks)}))
             answers = Answers(await _look_up(tx, asks, hashes))
             for ask in asks:
                 answers.to(ask)
@@ -108,7 +112,7 @@ class Known:
 
     readers: dict[bytes, db.Row]
     standings: dict[tuple[int, int], Standing]  #: by reader and story
-    in_hour: Counter[tuple[bytes, str]]  #: mails by address and kind
+    in_hour: Counter[tuple[bytes, str]]  #: mails by address and kind, and those to confirm also by mailbox
     in_day: Counter[tuple[bytes, str]]
     newest: dict[int, int | None]  #: of every story that takes followers, its newest update
 
@@ -160,13 +164,18 @@ class Answers:
             self._owe(ask, NoticeKind.CATCH_UP, story_id=story_id, update_id=update_id)
 
     def _may(self, ask: db.Row, kind: NoticeKind) -> bool:
-        """Whether the address may be sent one more mail of this kind; if so, it counts from now on."""
-        what = (ask["address_hash"], str(kind))
+        """Whether the address may be sent one more mail of this kind; if so, it counts from now on.
+
+        Mails to confirm, which anybody can have sent to anybody, count for all addresses of a mailbox together.
+        """
+        counted = [(ask["address_hash"], str(kind))]
+        if kind is NoticeKind.CONFIRM:
+            counted.append((ask["mailbox_hash"], str(kind)))
         in_hour, in_day = LIMITS[kind]
-        if self.known.in_hour[what] >= in_hour or self.known.in_day[what] >= in_day:
+        if any(self.known.in_hour[what] >= in_hour or self.known.in_day[what] >= in_day for what in counted):
             return False
-        self.known.in_hour[what] += 1
-        self.known.in_day[what] += 1
+        self.known.in_hour.update(counted)
+        self.known.in_day.update(counted)
         return True
 
     def _owe(self, ask: db.Row, kind: NoticeKind, **more: Any) -> None:
@@ -211,6 +220,8 @@ async def _look_up(tx: db.Connection, asks: list[db.Row], hashes: list[bytes]) -
         "askers_subscriptions", subscribers=[reader for reader, _ in pairs], stories=[story for _, story in pairs]
     )
     mails = await tx.all("mails_of_late", hashes=hashes)
+    mailboxes = await tx.all("confirmations_of_late", hashes=sorted({ask["mailbox_hash"] for ask in asks}))
+    mails += [{**row, "address_hash": row["mailbox_hash"], "kind": str(NoticeKind.CONFIRM)} for row in mailboxes]
     wanted = sorted({ask["story_id"] for ask in asks} - {None})
     return Known(
         readers=readers,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dispatcher import db, following, stories, subscribing
 from dispatcher.addresses import address_hash, parse_address
 from dispatcher.errors import Invalid, NotFound
-from dispatcher.following import BadConfirmLink, StoryEnded
+from dispatcher.following import BadConfirmLink, StoryEnded, answering
 from dispatcher.model import Cadence
 from dispatcher.tokens import ConfirmTokens, confirm_token_hash
 from tests.support.newsroom import SECRET, Newsroom, newsroom
@@ -316,6 +316,40 @@ async def test_one_address_and_500_stories_is_one_mail_an_hour_and_three_a_day(f
     assert mails[-1] <= 6
     assert set(await forms.notices()) == {"confirm"}
     assert await forms.count("subscriptions") == 0
+
+
+async def test_many_addresses_of_one_mailbox_are_limited_as_one_and_are_readers_of_their_own(forms: Forms) -> None:
+    """Asked in one batch and in several; at Gmail dots are as good as sub-addresses, elsewhere they are not."""
+    for number in range(5):
+        await forms.ask(email=f"victim+{number}@example.org")
+    await forms.answer()
+    await forms.ask(email="Victim@example.org")
+    await forms.ask(email="vic.tim@example.org")
+    for email in ("v.ictim@gmail.com", "victim+x@gmail.com", "vic.tim@googlemail.com"):
+        await forms.ask(email=email)
+        await forms.answer()
+    await forms.later("61 minutes")
+    await forms.ask(email="victim+9@example.org")
+    await forms.answer()
+    sent = await forms.room.run("SELECT email FROM notices ORDER BY id")
+    done = await following.confirm(forms.database, SECRET, await forms.token("victim+9@example.org"))
+
+    assert [row["email"] for row in sent] == [
+        "victim+0@example.org",
+        "vic.tim@example.org",
+        "v.ictim@gmail.com",
+        "victim+9@example.org",
+    ]
+    assert (await subscribing.reader(forms.database, done.subscriber_id)).email == "victim+9@example.org"
+
+
+async def test_two_workers_do_not_each_send_what_one_mailbox_may_have(forms: Forms) -> None:
+    for number in range(8):
+        await forms.ask(email=f"victim+{number}@example.org")
+    waiting = [row["id"] for row in await forms.room.run("SELECT id FROM asks")]
+    await asyncio.gather(*(answering._answer(forms.database, SECRET, only=each) for each in waiting))
+
+    assert (await forms.count("asks"), await forms.notices()) == (0, ["confirm"])
 
 
 @pytest.mark.parametrize(("kind", "an_hour"), [("link", 1), ("already", 1), ("following", 10)])

@@ -75,6 +75,7 @@ READERS: dict[str, tuple[dict[str, Any], int]] = {
     "askers": ({"hashes": HASHES}, 1_000),
     "askers_subscriptions": ({"subscribers": SOME, "stories": [1] * len(SOME)}, 500),
     "mails_of_late": ({"hashes": HASHES}, 3_000),
+    "confirmations_of_late": ({"hashes": HASHES}, 500),
     "find_suppression": (ONE, 1),
     "open_confirmation": ({"token_hash": HASHES[0]}, 2),
     "claim_notices": (CLAIM, 500),
@@ -157,8 +158,9 @@ def many_readers(postgres: Postgres, template_database: str) -> Iterator[str]:
             SELECT id, id, 'https://push.example/' || id, int8send(id), decode(repeat('04', 65), 'hex'),
                    decode(repeat('00', 16), 'hex') FROM subscribers;
             INSERT INTO confirmations (token_hash, email, address_hash, story_id, cadence, catch_up, locale, timezone,
-                                       expires_at)
-            SELECT int8send(id), email, address_hash, 1, 'every', false, 'en', 'UTC', now() + interval '1 day'
+                                       expires_at, mailbox_hash)
+            SELECT int8send(id), email, address_hash, 1, 'every', false, 'en', 'UTC', now() + interval '1 day',
+                   int8send(id)
             FROM subscribers;
             INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, locale, timezone, expires_at,
                                  state, next_at)

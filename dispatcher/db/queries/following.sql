@@ -51,6 +51,14 @@ SELECT f.subscriber_id, f.story_id, f.confirmed_at IS NOT NULL AS is_confirmed, 
 FROM unnest(%(subscribers)s::bigint[], %(stories)s::bigint[]) AS a (subscriber_id, story_id)
 JOIN subscriptions f ON f.story_id = a.story_id AND f.subscriber_id = a.subscriber_id;
 
+-- name: confirmations_of_late
+-- How many mails to confirm a mailbox was sent within an hour and a day, at whichever of its addresses.
+SELECT mailbox_hash, count(*) FILTER (WHERE created_at > clock_timestamp() - interval '1 hour') AS in_hour,
+       count(*) AS in_day
+FROM confirmations
+WHERE mailbox_hash = ANY (%(hashes)s::bytea[]) AND created_at > clock_timestamp() - interval '1 day'
+GROUP BY mailbox_hash;
+
 -- name: mails_of_late
 -- How many mails of each kind an address was sent within an hour and a day.
 SELECT address_hash, 'confirm' AS kind,
@@ -85,9 +93,9 @@ SELECT nextval(pg_get_serial_sequence('confirmations', 'id')) AS id FROM generat
 -- name: insert_confirmation
 -- Remember the hash of a token, and what it confirms.
 INSERT INTO confirmations (id, token_hash, email, address_hash, story_id, cadence, catch_up, device_subscriber_id,
-                           locale, timezone, expires_at)
+                           locale, timezone, mailbox_hash, expires_at)
 VALUES (%(id)s, %(token_hash)s, %(email)s, %(address_hash)s, %(story_id)s, %(cadence)s::cadence, %(catch_up)s,
-        %(device_subscriber_id)s::bigint, %(locale)s, %(timezone)s,
+        %(device_subscriber_id)s::bigint, %(locale)s, %(timezone)s, %(mailbox_hash)s,
         clock_timestamp() + make_interval(hours => %(hours)s::integer));
 
 -- name: insert_notice

@@ -124,6 +124,8 @@ FROM (SELECT d.blast_id, d.state, coalesce(d.relay, '') AS relay, d.recorded_at,
 GROUP BY 1, 3, 4, 5;
 CREATE INDEX deliveries_unreached ON deliveries (blast_id, state, subscriber_id) WHERE state <> 'accepted';
 CREATE INDEX confirmations_open ON confirmations (story_id) WHERE used_at IS NULL;
+ALTER TABLE confirmations ADD COLUMN mailbox_hash bytea;
+CREATE INDEX confirmations_by_mailbox ON confirmations (mailbox_hash, created_at);
 
 CREATE OR REPLACE FUNCTION tell_blast() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -317,6 +319,7 @@ DROP FUNCTION mail_audience(bigint, timestamptz, boolean);
 DROP FUNCTION push_audience(bigint, timestamptz, boolean);
 ALTER TABLE batches DROP COLUMN starts_at;
 DROP INDEX confirmations_open;
+ALTER TABLE confirmations DROP COLUMN mailbox_hash;
 DROP INDEX deliveries_unreached;
 DROP TRIGGER deliveries_count_new ON deliveries;
 DROP TRIGGER deliveries_count_gone ON deliveries;
