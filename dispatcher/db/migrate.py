@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from dispatcher.errors import Conflict, DatabaseUnavailable
 
 #: Any two migrators of one database wait for each other here.
 MIGRATION_LOCK = 7_214_001
+#: Seconds between two looks whether it is free.
+LOOK_EVERY = 0.05
 
 
 def migrate(url: str, revision: str = "head") -> None:
@@ -29,7 +32,10 @@ def migrate(url: str, revision: str = "head") -> None:
     config = _config(url)
     try:
         with engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            # Not by waiting in the database: whoever waits there holds up an index that is made beside the work.
+            while not connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK}).scalar():
+                connection.commit()
+                time.sleep(LOOK_EVERY)
             at = MigrationContext.configure(connection).get_current_revision()
             # Alembic commits only transactions of its own; the lock belongs to the session and stays.
             connection.commit()
@@ -52,7 +58,9 @@ def make_roles(url: str) -> None:
     statements = resources.files(__package__).joinpath("roles.sql").read_text()
     try:
         with psycopg.connect(url) as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+            while connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (MIGRATION_LOCK,)).fetchone() == (False,):
+                connection.rollback()
+                time.sleep(LOOK_EVERY)
             connection.execute(statements.encode())
     except psycopg.errors.InsufficientPrivilege as error:
         raise Conflict(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -62,6 +64,46 @@ def test_migrating_twice_changes_nothing(empty: str) -> None:
     assert dump(empty) == first
     at, head = revisions(empty)
     assert at == head == newest()
+
+
+def test_a_large_ledger_is_counted_while_everybody_goes_on(empty: str) -> None:
+    """Old rows and new ones, of a writer who never stops. What is slow is done without a lock, and after 0006."""
+    migrate(empty, "0005")
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute(
+            """
+            INSERT INTO stories (slug, headline) VALUES ('dam', 'The dam');
+            INSERT INTO updates (story_id, seq, kind, importance, headline, body, content_hash, published_by)
+            SELECT 1, n, 'update', 'major', 'h', 'b', '', 'test' FROM generate_series(1, 4) n;
+            INSERT INTO blasts (update_id, channel, urgency, state, candidates)
+            SELECT id, 'email', 30, CASE id WHEN 4 THEN 'sending' ELSE 'done' END::blast_state, 9000 FROM updates;
+            INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state)
+            SELECT b, n, now(), 'accepted' FROM generate_series(1, 4) b, generate_series(1, 2000) n;
+            """
+        )
+    done = threading.Event()
+
+    def write() -> int:
+        number = 2000
+        with psycopg.connect(empty, autocommit=True) as connection:
+            while not done.is_set() or number < 2100:
+                number += 1
+                connection.execute("INSERT INTO deliveries VALUES (4, %s, now(), NULL, 'deferred')", [number])
+                connection.execute("UPDATE deliveries SET state = 'failed' WHERE subscriber_id = %s", [number - 1000])
+        return number
+
+    with ThreadPoolExecutor() as pool:
+        writer = pool.submit(write)
+        try:
+            migrate(empty)
+        finally:
+            done.set()
+        last = writer.result(timeout=60)
+    counted = "SELECT blast_id, state::text, count(*) FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2"
+    kept = "SELECT blast_id, state::text, sum(count) FROM progress GROUP BY 1, 2 HAVING sum(count) <> 0 ORDER BY 1, 2"
+    with psycopg.connect(empty) as connection:
+        assert connection.execute(kept).fetchall() == connection.execute(counted).fetchall()
+        assert connection.execute("SELECT count(*) FROM deliveries").fetchone() == (4 * 2000 + last - 2000,)
 
 
 def test_a_database_without_a_schema_is_at_no_revision(empty: str) -> None:

@@ -116,13 +116,6 @@ BEGIN
 END $$;
 CREATE TRIGGER deliveries_count_changed AFTER UPDATE ON deliveries REFERENCING OLD TABLE AS before NEW TABLE AS after
     FOR EACH STATEMENT EXECUTE FUNCTION move_progress();
-INSERT INTO progress (blast_id, session, after_ms, state, relay, count, seconds, first_at, last_at)
-SELECT blast_id, 0, progress_slot(seconds), state, relay, count(*), sum(seconds), min(recorded_at), max(recorded_at)
-FROM (SELECT d.blast_id, d.state, coalesce(d.relay, '') AS relay, d.recorded_at,
-             greatest(coalesce(date_part('epoch', d.recorded_at - u.published_at), 0), 0) AS seconds
-      FROM deliveries d LEFT JOIN blasts b ON b.id = d.blast_id LEFT JOIN updates u ON u.id = b.update_id) AS timed
-GROUP BY 1, 3, 4, 5;
-CREATE INDEX deliveries_unreached ON deliveries (blast_id, state, subscriber_id) WHERE state <> 'accepted';
 CREATE INDEX confirmations_open ON confirmations (story_id) WHERE used_at IS NULL;
 ALTER TABLE confirmations ADD COLUMN mailbox_hash bytea;
 CREATE INDEX confirmations_by_mailbox ON confirmations (mailbox_hash, created_at);
@@ -189,7 +182,6 @@ LANGUAGE sql STABLE PARALLEL SAFE COST 1000000 ROWS 100 SET plan_cache_mode = fo
     WHERE f.story_id = story AND f.ended_at IS NULL
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 $$;
-CREATE INDEX subscribers_by_email ON subscribers (lower(email) COLLATE "C", id);
 CREATE INDEX suppressions_by_time ON suppressions (created_at, address_hash);
 CREATE TABLE imports (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -307,7 +299,7 @@ REVOKE EXECUTE ON FUNCTION retry_readers, end_cancelled, forget_replies FROM PUB
 DOWN = """
 DROP FUNCTION retry_readers, end_cancelled, forget_replies;
 DROP TABLE import_lines, imports;
-DROP INDEX suppressions_by_time, subscribers_by_email;
+DROP INDEX suppressions_by_time;
 CREATE OR REPLACE FUNCTION tell_blast() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('dispatcher', 'blast:' || NEW.id || ':' || NEW.state);
@@ -320,7 +312,6 @@ DROP FUNCTION push_audience(bigint, timestamptz, boolean);
 ALTER TABLE batches DROP COLUMN starts_at;
 DROP INDEX confirmations_open;
 ALTER TABLE confirmations DROP COLUMN mailbox_hash;
-DROP INDEX deliveries_unreached;
 DROP TRIGGER deliveries_count_new ON deliveries;
 DROP TRIGGER deliveries_count_gone ON deliveries;
 DROP TRIGGER deliveries_count_changed ON deliveries;
