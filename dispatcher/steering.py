@@ -103,6 +103,9 @@ async def retry(
             dry_run=dry_run,
         )
         assert found is not None  # noqa: S101  # counts are always one row
+        if not dry_run:
+            # A correction that is just being published stops what goes out, and a done blast would not be that yet.
+            await tx.execute("lock_story", slug=row["slug"])
         row = await _locked(tx, blast_id)
         _refuse_retry(row)
         state = BlastState(row["state"])

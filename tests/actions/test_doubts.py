@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dispatcher import db, upkeep
-from dispatcher.model import DeliveryState, Kind
+import asyncio
+
+import pytest
+
+from dispatcher import db, publishing, steering, upkeep
+from dispatcher.errors import Conflict
+from dispatcher.model import BlastState, DeliveryState, Draft, Kind
 from tests.actions.test_notices import settled
 from tests.actions.test_replacing import RIGHT, WRONG, finish, publish
 from tests.support.newsroom import newsroom
@@ -91,3 +96,27 @@ async def test_who_was_being_caught_up_when_a_worker_died_gets_the_correction(da
     assert found["state"] == "withdrawn"
     assert [row["subscriber_ids"] for row in told] == [[1, 2, 3]]
     assert not sink.taken
+
+
+async def test_nobody_is_tried_again_with_what_is_being_corrected_at_that_moment(database: db.Database) -> None:
+    """The blast is done, so the correction stops nothing; a retry that opens it again meanwhile must see it."""
+    room = newsroom(database)
+    await room.story(followers=2)
+    first = await publish(room, WRONG)
+    await room.cut()
+    await room.run(
+        "INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state)"
+        " SELECT 1, id, now(), 'failed' FROM subscribers"
+    )
+    await room.run("UPDATE batches SET state = 'done'")
+    await upkeep.tick(database)
+    right = Draft(headline=RIGHT, body=RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+    async with database.transaction() as tx:
+        await publishing.write(tx, "dam", right, by="ed")
+        retrying = asyncio.create_task(steering.retry(database, room.bell, first.blast_ids[0], by="ed"))
+        await asyncio.wait({retrying}, timeout=1)  # it waits, or it is through: either way it has looked
+    with pytest.raises(Conflict, match="corrected"):
+        await retrying
+
+    assert (await room.report(first)).state is BlastState.DONE
+    assert await room.run("SELECT subscriber_id FROM deliveries WHERE next_at IS NOT NULL") == []
