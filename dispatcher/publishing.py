@@ -202,6 +202,7 @@ async def _channels(tx: db.Connection, story: Story, row: db.Row, draft: Draft) 
     """
     if draft.kind is Kind.CORRECTION:
         await tx.execute("supersede_blasts", update_id=row["corrects"], by=row["id"])
+        await tx.execute("stop_catching_up", update_id=row["corrects"])
         blasts = await tx.all("blasts_to_correct", update_id=row["corrects"])
         return [(each["channel"], each["id"]) for each in blasts]
     if draft.replaces:

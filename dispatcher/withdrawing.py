@@ -61,6 +61,7 @@ async def _withdraw(tx: db.Connection, slug: str, seq: int, *, by: str, reason: 
     )
     assert row is not None  # noqa: S101  # INSERT … RETURNING of one row
     superseded = await tx.all("supersede_blasts", update_id=wrong["id"], by=row["id"])
+    await tx.execute("stop_catching_up", update_id=wrong["id"])
     blast_ids = await _blasts(tx, wrong, row["id"])
     await tx.execute("stop_drills")
     detail = {"update": seq, "reason": reason}

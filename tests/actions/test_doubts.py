@@ -9,7 +9,6 @@ import pytest
 from dispatcher import db, publishing, steering, upkeep
 from dispatcher.errors import Conflict
 from dispatcher.model import BlastState, DeliveryState, Draft, Kind
-from tests.actions.test_notices import settled
 from tests.actions.test_replacing import RIGHT, WRONG, finish, publish
 from tests.support.newsroom import newsroom
 from tests.support.sink import a_sink
@@ -72,30 +71,53 @@ async def test_an_update_that_expires_after_a_worker_died_leaves_its_readers_in_
 
 
 async def test_who_was_being_caught_up_when_a_worker_died_gets_the_correction(database: db.Database) -> None:
-    """One of them waits for the next worker, one is found to be corrected before that, one was given up, one is new."""
-    async with a_sink() as sink:
-        room = newsroom(database, sink.port)
-        await room.story()
-        await publish(room, WRONG)
-        await room.cut()
-        await room.follow("dam", *(f"late{number}@example.org" for number in range(4)))
-        await room.run(
-            "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone,"
-            " expires_at, claims) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC',"
-            " now() + interval '1 day', (ARRAY[1, 1, 5, 0])[row_number() OVER (ORDER BY id)] FROM subscribers"
-        )
-        waiting, corrected, _, new = [row["id"] for row in await room.run("SELECT id FROM notices ORDER BY id")]
-        await room.run("UPDATE notices SET next_at = now() + interval '1 hour' WHERE id = ANY (%s)", [waiting, new])
-        await upkeep.tick(database)
-        correction = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
-        async with room.sender() as sender:
-            found = await settled(room, corrected, nudged=sender)
-        await room.cut()
-        told = await room.run("SELECT subscriber_ids FROM batches WHERE blast_id = %s", correction.blast_ids[0])
+    """Two of them had not been claimed again, one was given up, and one was never begun."""
+    room = newsroom(database)
+    await room.story()
+    await publish(room, WRONG)
+    await room.cut()
+    await room.follow("dam", *(f"late{number}@example.org" for number in range(4)))
+    await room.run(
+        "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone,"
+        " expires_at, claims) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC',"
+        " now() + interval '1 day', (ARRAY[1, 1, 5, 0])[row_number() OVER (ORDER BY id)] FROM subscribers"
+    )
+    await upkeep.tick(database)
+    correction = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
+    states = [row["state"] for row in await room.run("SELECT state FROM notices ORDER BY id")]
+    await room.cut()
+    told = await room.run("SELECT subscriber_ids FROM batches WHERE blast_id = %s", correction.blast_ids[0])
 
-    assert found["state"] == "withdrawn"
+    assert states == ["in_doubt"] * 3 + ["withdrawn"]
     assert [row["subscriber_ids"] for row in told] == [[1, 2, 3]]
-    assert not sink.taken
+
+
+async def test_who_is_being_caught_up_at_the_moment_of_a_correction_gets_it(database: db.Database) -> None:
+    """A worker has found nothing wrong with the mail, and has not yet said that it has it."""
+    room = newsroom(database)
+    await room.story()
+    await publish(room, WRONG)
+    await room.cut()
+    await room.follow("dam", "late@example.org")
+    await room.run(
+        "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone,"
+        " expires_at) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC', now() + interval '1 day'"
+        " FROM subscribers"
+    )
+    async with database.transaction() as tx:
+        await tx.raw.execute(
+            "UPDATE notices SET claims = 1, lease_token = 1, worker = 1, lease_until = now() + interval '1 minute'"
+        )
+        correcting = asyncio.create_task(publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1))
+        await asyncio.wait({correcting}, timeout=1)  # it waits, or it is through
+        cut = await room.cut()
+    correction = await correcting
+    assert (cut, await room.cut()) == (0, 0), "a worker may be sending it"
+    await room.run("UPDATE notices SET state = 'accepted', next_at = NULL, lease_token = NULL, worker = NULL,"
+                   " lease_until = NULL")  # fmt: skip
+    await room.cut()
+
+    assert (await room.report(correction)).candidates == 1
 
 
 async def test_nobody_is_tried_again_with_what_is_being_corrected_at_that_moment(database: db.Database) -> None:

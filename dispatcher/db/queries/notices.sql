@@ -93,6 +93,14 @@ UPDATE notices SET state = 'in_doubt', in_doubt_count = greatest(in_doubt_count,
     detail = '{}', recorded_at = clock_timestamp(), reply = %(reason)s
 WHERE next_at IS NOT NULL AND lease_token IS NULL AND claims >= %(most)s;
 
+-- name: stop_catching_up
+-- Catch nobody up any more with an update that is being corrected or withdrawn. It waits for whoever claims such a mail at
+-- this moment, so that who freezes the audience of the correction sees that claim.
+UPDATE notices SET next_at = NULL, email = NULL, recorded_at = clock_timestamp(),
+    reply = 'the update was corrected or withdrawn',
+    state = CASE WHEN in_doubt_count > 0 OR claims > 0 THEN 'in_doubt' ELSE 'withdrawn' END::delivery_state
+WHERE update_id = %(update_id)s AND kind = 'catch_up' AND next_at IS NOT NULL AND lease_token IS NULL;
+
 -- name: owe_desk_mail
 -- Owe somebody of the desk a mail for so many seconds. `detail` is what it says.
 INSERT INTO notices (kind, email, address_hash, locale, timezone, expires_at, detail)
