@@ -104,7 +104,7 @@ async def test_workers_finish_what_was_begun_and_the_other_story_can_be_publishe
         await tx.execute("hold_closed_story", story_id=begun.story.id)
         ids = [row["id"] for row in await room.run("SELECT id FROM subscribers ORDER BY id LIMIT 9")]
         await tx.execute("follow_successor", story_id=begun.story.id, ids=ids)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             await publish(room, slug="dam")
             assert await merging.move(database) == 0
         await tx.execute("end_merged", story_id=begun.story.id, ids=ids)

@@ -269,7 +269,7 @@ class TestRelays:
             await report(room, 7, "open")
             await monitoring.watch(room.database)
             assert len(await room.run("SELECT 1 FROM relay_reports")) == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await room.run("SELECT 1 FROM relay_reports"):
                 await monitoring.watch(room.database)
         assert await incidents(room) == {}

@@ -127,7 +127,7 @@ class TestNightShift:
             await room.run("UPDATE batches SET attempts = 2 WHERE id = (SELECT min(id) FROM batches)")
             async with room.sender() as sender:
                 sender.nudge()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     while not sink.taken:
                         await asyncio.sleep(0.01)
                 alone = await room.run("SELECT state, attempts FROM batches ORDER BY id")
@@ -152,7 +152,7 @@ class TestNightShift:
             await room.cut()
             await room.run("INSERT INTO letters VALUES (%s, 'en/Asia/Tokyo', 'rubbish')", published.blast_ids[0])
             async with room.sender() as sender:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     while (report := await room.report(published)).waiting > 1 or not report.holding:
                         sender.nudge()
                         await asyncio.sleep(0.02)

@@ -170,7 +170,7 @@ async def test_mail_waits_while_the_relay_is_away_and_the_blast_says_why(databas
     published = await room.publish()
     await room.cut()
     async with room.sender() as sender:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not (report := await room.report(published)).holding:
                 sender.nudge()
                 await asyncio.sleep(0.02)
@@ -221,7 +221,7 @@ async def test_a_breaking_blast_overtakes_a_running_one(database: db.Database) -
         await room.cut()
         async with room.sender() as sender:
             sender.nudge()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while len(sink.taken) < 300:
                     await asyncio.sleep(0.005)
             urgent = await room.publish("strike", importance=Importance.BREAKING)
@@ -281,7 +281,7 @@ async def test_closing_finishes_what_is_on_its_way_and_gives_the_rest_back(datab
         await room.cut()
         async with room.sender() as sender:
             sender.nudge()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while len(answered) < 3:
                     await asyncio.sleep(0.005)
         stopped = await room.report(published)
@@ -329,7 +329,7 @@ async def test_a_worker_whose_database_connection_ends_stops_and_nobody_gets_two
         await room.cut()
         async with room.sender() as sender:
             sender.nudge()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while len(sink.taken) < 2:
                     await asyncio.sleep(0.01)
             await room.run(

@@ -41,7 +41,7 @@ class TestUpkeep:
             await room.cut()
             async with room.sender() as sender:
                 sender.nudge()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     while not sink.taken:
                         await asyncio.sleep(0.01)
                 for _ in range(3):

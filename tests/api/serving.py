@@ -237,7 +237,7 @@ def running(settings: Settings, *, watch_every: float = 3600) -> Iterator[Site]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 30
             while not server.started:
                 assert thread.is_alive(), "the server ended while it started"
                 assert time.monotonic() < deadline, "the server did not start"
@@ -245,5 +245,5 @@ def running(settings: Settings, *, watch_every: float = 3600) -> Iterator[Site]:
             yield Site(url, settings)
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive(), "the server did not end"

@@ -111,13 +111,13 @@ def test_a_scrape_does_not_wait_for_a_ledger_that_takes_long_to_count(busy: Site
     """It says which figures are missing, shows the others, and has them all once the ledger answers."""
     with psycopg.connect(busy.settings.database_url) as somebody:
         somebody.execute("LOCK deliveries, progress")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         late: dict[str, float] = {}
         while "dispatcher_subscribers" not in late:
             assert time.monotonic() < deadline
             began = time.monotonic()
             late = figures(busy.get("/metrics").text)
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 15
     found = scraped(busy)
 
     assert late["dispatcher_database_up"] == 1
@@ -144,7 +144,7 @@ def test_a_site_raises_the_alarm_when_no_worker_lives(database_url: str, broker_
         site.publish()
         site.look("UPDATE subscriptions SET confirmed_at = now() - interval '1 day'")
         site.look("UPDATE updates SET published_at = now() - interval '5 minutes'")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (found := site.look("SELECT text FROM incidents WHERE kind = 'not_sending'")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -163,7 +163,7 @@ def test_a_site_is_not_ready_when_the_disk_under_its_ledger_is_full(broker_url: 
         with running(settings_for(server.url, broker_url)) as site:
             assert site.get("/readyz").status_code == 200
             filler = _fill(disk)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while (answer := site.get("/readyz")).status_code == 200:
                 assert time.monotonic() < deadline
             found = problem(answer, 503, "database-unavailable")

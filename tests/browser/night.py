@@ -82,7 +82,7 @@ class Night:
     def tell(self, slug: str, headline: str, importance: str = "breaking", **more: Any) -> dict[str, tuple[int, int]]:
         """Publish, and wait until nobody waits. Of each channel: how many were to be told, and how many were."""
         published = self.site.publish(slug, headline=headline, importance=importance, **more)
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         with self.site.cms() as cms:
             while True:
                 blasts = [cms.get(f"/api/v1/blasts/{each['id']}").json() for each in published["blasts"]]

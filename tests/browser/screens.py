@@ -63,7 +63,7 @@ class Screen:
             found: list[dict[str, Any]] = self.page.evaluate(SHOWN)
             if len(found) == count or time.monotonic() > end:
                 return found
-            self.page.wait_for_timeout(20)
+            self.page.wait_for_timeout(50)
 
     def titles(self) -> list[str]:
         """The titles of the notifications that are shown now."""
@@ -93,9 +93,9 @@ class Screen:
         self._registrations |= {each["scopeURL"]: each["registrationId"] for each in event["registrations"]}
 
 
-def until(condition: Callable[[], object], page: Page, *, seconds: float = 10) -> None:
+def until(condition: Callable[[], object], page: Page, *, seconds: float = 30) -> None:
     """Wait for a condition, while the browser's events are heard. Fails if it does not come true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
-        page.wait_for_timeout(20)
+        page.wait_for_timeout(50)

@@ -49,9 +49,7 @@ END = "The water is gone"
 def night(postgres: Postgres, template_database: str) -> Iterator[tuple[Night, Relay]]:
     with fresh_database(postgres, template_database) as database_url, a_desk_night(database_url) as (night, relay):
         night.site.create_story(LATER, headline="The morning after")
-        expect.set_options(timeout=15_000)  # a box, a browser and thousands of mails share this machine
         yield night, relay
-        expect.set_options(timeout=5_000)
 
 
 @pytest.fixture(params=[1280, 360])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -20,6 +20,7 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("DISPATCHER_REQUIRE_BROWSER") == "1":
             pytest.fail(f"{CHROMIUM} is missing, and DISPATCHER_REQUIRE_BROWSER asks for it")
         pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium")
+    expect.set_options(timeout=15_000)  # the programs that a page waits for share this machine with other tests
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
         yield browser

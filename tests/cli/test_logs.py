@@ -71,10 +71,10 @@ def test_addresses_are_hidden_and_the_rest_stays(text: str, hidden: str) -> None
 
 @pytest.mark.parametrize("text", ["a" * 500_000 + "@", "a@" * 250_000, "%4" * 250_000 + "@", "a " * 250_000 + "@"])
 def test_hiding_takes_linear_time(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     hide_addresses(text)
 
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3
 
 
 def test_an_unknown_level_is_refused() -> None:

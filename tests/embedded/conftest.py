@@ -34,7 +34,7 @@ def running_catcher(maildir: Path) -> Iterator[RunningCatcher]:
         yield RunningCatcher(int(process.stdout.readline()), Inbox(maildir), process)
     finally:
         process.terminate()
-        process.communicate(timeout=5)
+        process.communicate(timeout=20)
 
 
 @pytest.fixture(scope="module")

@@ -272,7 +272,7 @@ def test_its_end_is_told_to_those_who_are_connected(tmp_path: Path) -> None:
     with running_catcher(tmp_path / "Maildir") as catcher, Dialogue(catcher.port) as talk:
         catcher.process.terminate()
         assert talk.reply().startswith("421 4.3.2")
-        assert catcher.process.wait(5) == 0
+        assert catcher.process.wait(20) == 0
 
 
 def test_an_index_line_is_what_the_documentation_says(catcher: RunningCatcher) -> None:

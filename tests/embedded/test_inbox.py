@@ -164,10 +164,10 @@ def test_a_page_of_twenty_thousand_mails_opens_none_of_them(tmp_path: Path) -> N
     line = "1795368184.M{0:06d}P1Q00000001\t1795368184.5\ta@b.c\treader{0}@example.org\tUpdate\t1\n"
     (tmp_path / "index.tsv").write_text("".join(line.format(number) for number in range(20_000)))
     inbox = Inbox(tmp_path / "Maildir")
-    before = time.perf_counter()
+    before = time.process_time()
 
     page = inbox.page(19_990, 50)
     found = inbox.page(0, 50, "reader19999@")
 
-    assert time.perf_counter() - before < 2.0
+    assert time.process_time() - before < 2.0
     assert (page.total, len(page.entries), found.total) == (20_000, 10, 1)

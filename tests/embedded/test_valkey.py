@@ -49,7 +49,7 @@ def test_celery_reaches_it_by_its_url(broker_url: str) -> None:
     with Connection(broker_url) as connection:  # type: ignore[no-untyped-call]
         queue = connection.SimpleQueue("bell")
         queue.put({"ring": 1})
-        message = queue.get(timeout=5)
+        message = queue.get(timeout=20)
         message.ack()
         queue.close()
 

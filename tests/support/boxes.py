@@ -68,13 +68,13 @@ def _plain_env() -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join(packages), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def survivors(processes: Sequence[psutil.Process], within: float = 5.0) -> list[str]:
+def survivors(processes: Sequence[psutil.Process], within: float = 20.0) -> list[str]:
     """Which of these processes still live after `within` seconds; zombies do not."""
     _, alive = psutil.wait_procs(processes, timeout=within)
     return [f"{each.pid} {each.name()}" for each in alive if each.status() != psutil.STATUS_ZOMBIE]
 
 
-def eventually(condition: Callable[[], bool], within: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], within: float = 30.0) -> bool:
     """Whether the condition comes true in time."""
     deadline = time.monotonic() + within
     while not condition():

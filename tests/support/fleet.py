@@ -117,7 +117,7 @@ class Fleet:
         at_work[0].terminate()
         return at_work[0]
 
-    async def up(self, room: Newsroom, workers: int | None = None, *, seconds: float = 20) -> None:
+    async def up(self, room: Newsroom, workers: int | None = None, *, seconds: float = 60) -> None:
         """Wait until every process of so many workers, all of them by default, is at work."""
         wanted = PROCESSES * (len(self.workers) if workers is None else workers)
         end = time.monotonic() + seconds

@@ -88,7 +88,7 @@ class Newsroom:
         finally:
             await sender.close(5)
 
-    async def settle(self, sender: Sender, published: Published, *, seconds: float = 10) -> BlastReport:
+    async def settle(self, sender: Sender, published: Published, *, seconds: float = 30) -> BlastReport:
         """Send, with the reconciler's help, until nobody of the blast waits any more."""
         async with asyncio.timeout(seconds):
             while (report := await self.report(published)).waiting or report.candidates is None:
@@ -99,7 +99,7 @@ class Newsroom:
                 await asyncio.sleep(0.02)
         return report
 
-    async def finish(self, sender: Sender, published: Published, *, seconds: float = 10) -> BlastReport:
+    async def finish(self, sender: Sender, published: Published, *, seconds: float = 30) -> BlastReport:
         """Like `settle`, and until the blast itself counts as done."""
         async with asyncio.timeout(seconds):
             while not (report := await self.settle(sender, published, seconds=seconds)).settled:
