@@ -15,6 +15,7 @@ from dispatcher import audit, db, letters, policy
 from dispatcher.errors import Conflict, Invalid, NotFound
 from dispatcher.model import BlastState, DeliveryState, Retried, Steered
 from dispatcher.nudges import Bell, Task
+from dispatcher.reasons import Answer
 from dispatcher.texts import one_line
 
 log = structlog.get_logger()
@@ -73,13 +74,16 @@ async def retry(
     states: Collection[DeliveryState] = (DeliveryState.FAILED,),
     reason: str | None = None,
     code: str | None = None,
+    answers: Collection[Answer] | None = None,
+    meaning: str = "",
     dry_run: bool = False,
 ) -> Retried:
     """Try readers of a blast again who failed, or are in doubt and would not be asked about any more.
 
     `reason` chooses those with exactly this reason, as a report of the blast names it; `code` those whom the relay
-    refused with this reply code, such as 550, 55x or 5xx. Who left or is suppressed is left out. A done blast is open
-    again afterwards, a paused one stays paused. A dry run counts, and changes nothing.
+    refused with this reply code, such as 550, 55x or 5xx; `answers` those with one of these, which the log of the desk
+    calls `meaning`. Who left or is suppressed is left out. A done blast is open again afterwards, a paused one stays
+    paused. A dry run counts, and changes nothing.
 
     Raises `Invalid`, `NotFound`, or `Conflict` if the blast is cancelled, or its update replaced, corrected or expired.
     """
@@ -99,6 +103,7 @@ async def retry(
             reason=reason,
             lowest=lowest,
             highest=highest,
+            **_answers(answers),
             most_doubts=policy.MOST_DOUBTS,
             dry_run=dry_run,
         )
@@ -111,7 +116,8 @@ async def retry(
         state = BlastState(row["state"])
         if found["count"] and not dry_run:
             state = await _reopen(tx, row, by=by)
-            await _note(tx, row, "retried", by=by, count=found["count"])
+            why = {"reason": meaning} if meaning else {}
+            await _note(tx, row, "retried", by=by, count=found["count"], **why)
     if found["count"] and not dry_run:
         log.info("readers are tried again", blast=blast_id, by=by, count=found["count"])
         await bell.ring(Task.TICK, urgency=row["urgency"])
@@ -144,7 +150,7 @@ async def _reopen(tx: db.Connection, row: db.Row, *, by: str) -> BlastState:
     return state
 
 
-async def _note(tx: db.Connection, row: db.Row, action: str, *, by: str, **detail: int) -> None:
+async def _note(tx: db.Connection, row: db.Row, action: str, *, by: str, **detail: object) -> None:
     about = {"story": row["slug"], "update": row["seq"], "channel": row["channel"], **detail}
     await audit.note(tx, actor=by, action=action, subject=f"blast:{row['id']}", detail=about)
 
@@ -199,6 +205,17 @@ def _retriable(states: Collection[DeliveryState]) -> list[str]:
             field="states",
         )
     return [str(each) for each in states]
+
+
+def _answers(answers: Collection[Answer] | None) -> dict[str, list[int] | list[str] | None]:
+    """The answers that are meant, as the ledger is asked for them; whatever was answered, if none are given."""
+    if answers is None:
+        return {"codes": None, "statuses": None, "words": None}
+    return {
+        "codes": [-1 if each.code is None else each.code for each in answers],
+        "statuses": [each.status for each in answers],
+        "words": [each.reply for each in answers],
+    }
 
 
 def _codes(code: str | None) -> tuple[int | None, int | None]:

@@ -11,7 +11,8 @@ CREATE TYPE delivery_state AS ENUM (
     'accepted', 'deferred', 'failed', 'in_doubt', 'suppressed', 'capped', 'expired', 'superseded', 'withdrawn'
 );
 CREATE TYPE ask_kind AS ENUM ('follow', 'link');
-CREATE TYPE notice_kind AS ENUM ('confirm', 'following', 'already', 'link', 'catch_up', 'invitation', 'test', 'override');
+CREATE TYPE notice_kind AS ENUM ('confirm', 'following', 'already', 'link', 'catch_up', 'invitation', 'test', 'override',
+                                  'not_sent', 'unscheduled');
 CREATE TYPE role AS ENUM ('reporter', 'editor', 'lead');
 CREATE TYPE draft_state AS ENUM ('draft', 'submitted', 'returned', 'rejected', 'approved', 'scheduled', 'published');
 
@@ -430,27 +431,37 @@ CREATE TRIGGER deliveries_count_changed AFTER UPDATE ON deliveries REFERENCING O
 
 -- All that the web process may do to the ledger, where it has a role of its own (see `roles.sql`): try readers again, give
 -- up those of a cancelled blast, and forget what was answered about a reader. They run with the rights of the owner.
+CREATE FUNCTION retriable_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[])
+RETURNS TABLE (subscriber_id bigint, version xid, state delivery_state, code integer, status text, words text, reply text,
+               reachable boolean) LANGUAGE sql STABLE AS $$
+    SELECT d.subscriber_id, d.xmin, d.state, d.code::integer,
+           CASE WHEN d.code IS NULL THEN ''
+                ELSE coalesce(substring(d.reply FROM '^[245][.][0-9]{1,3}[.][0-9]{1,3}'), '') END,
+           CASE WHEN d.code IS NULL THEN coalesce(left(d.reply, 120), '') ELSE '' END, d.reply,
+           (s.email IS NOT NULL OR v.id IS NOT NULL) AND f.subscriber_id IS NOT NULL AND x.address_hash IS NULL
+    FROM deliveries d
+    LEFT JOIN devices v ON v.id = d.subscriber_id
+    LEFT JOIN subscribers s ON s.id = coalesce(v.subscriber_id, d.subscriber_id)
+    LEFT JOIN subscriptions f
+           ON f.story_id = p_story_id AND f.subscriber_id = s.id
+          AND (f.ended_at IS NULL OR f.ended_reason IN ('story closed', 'story merged'))
+    LEFT JOIN suppressions x ON x.address_hash = s.address_hash
+    WHERE d.blast_id = p_blast_id AND d.state = ANY (p_states) AND d.state <> 'accepted' AND d.next_at IS NULL
+      AND NOT (d.state = 'in_doubt' AND d.subscriber_id IN (
+          SELECT unnest(b.subscriber_ids) FROM batches b
+          WHERE b.blast_id = p_blast_id AND b.retry AND b.state IN ('waiting', 'leased')))
+$$;
 CREATE FUNCTION retry_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[], p_reason text,
-                              p_lowest integer, p_highest integer, p_most_doubts integer, p_dry_run boolean)
+                              p_lowest integer, p_highest integer, p_codes integer[], p_statuses text[],
+                              p_words text[], p_most_doubts integer, p_dry_run boolean)
 RETURNS TABLE (count bigint, left_out bigint) LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WITH chosen AS (
-        SELECT d.subscriber_id, d.xmin AS version,
-               (s.email IS NOT NULL OR v.id IS NOT NULL) AND f.subscriber_id IS NOT NULL AND x.address_hash IS NULL
-                   AS reachable
-        FROM deliveries d
-        LEFT JOIN devices v ON v.id = d.subscriber_id
-        LEFT JOIN subscribers s ON s.id = coalesce(v.subscriber_id, d.subscriber_id)
-        LEFT JOIN subscriptions f
-               ON f.story_id = p_story_id AND f.subscriber_id = s.id
-              AND (f.ended_at IS NULL OR f.ended_reason IN ('story closed', 'story merged'))
-        LEFT JOIN suppressions x ON x.address_hash = s.address_hash
-        WHERE d.blast_id = p_blast_id AND d.state = ANY (p_states) AND d.state <> 'accepted'
-          AND d.next_at IS NULL
-          AND (p_reason IS NULL OR coalesce(nullif(d.reply, ''), d.state::text) = p_reason)
-          AND (p_lowest IS NULL OR d.code BETWEEN p_lowest AND p_highest)
-          AND NOT (d.state = 'in_doubt' AND d.subscriber_id IN (
-              SELECT unnest(subscriber_ids) FROM batches
-              WHERE blast_id = p_blast_id AND retry AND state IN ('waiting', 'leased')))
+        SELECT r.subscriber_id, r.version, r.reachable
+        FROM retriable_readers(p_blast_id, p_story_id, p_states) r
+        WHERE (p_reason IS NULL OR coalesce(nullif(r.reply, ''), r.state::text) = p_reason)
+          AND (p_lowest IS NULL OR r.code BETWEEN p_lowest AND p_highest)
+          AND (p_codes IS NULL
+               OR (coalesce(r.code, -1), r.status, r.words) IN (SELECT * FROM unnest(p_codes, p_statuses, p_words)))
     ), tried AS (
         UPDATE deliveries d SET next_at = clock_timestamp(), attempts = 0,
             state = CASE WHEN d.in_doubt_count > 0 THEN 'in_doubt' ELSE 'deferred' END::delivery_state,
@@ -752,6 +763,7 @@ CREATE TABLE desk_settings (
 -- sent it without waiting for one. `send_local`: scheduled for this time by each reader's own clock; `send_at` is then when
 -- it begins. `successor_id`: the story that readers are offered when this update ends theirs. `handed_in_by`: the API token
 -- that brought it, and `handed_in_hash` what it brought: such a draft has no author where nobody of the desk made the token.
+-- `missed_at`: it was to go out then and could not, and nobody has seen to it since.
 CREATE TABLE drafts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     story_id bigint NOT NULL REFERENCES stories,
@@ -784,6 +796,7 @@ CREATE TABLE drafts (
     scheduled_by bigint REFERENCES people,
     handed_in_by text,
     handed_in_hash bytea,
+    missed_at timestamptz,
     CHECK ((state = 'scheduled') = (send_at IS NOT NULL)),
     CHECK ((state = 'published') = (update_id IS NOT NULL)),
     CHECK ((approved_by IS NULL) = (approved_hash IS NULL)),

@@ -3,7 +3,7 @@
 from dispatcher.watching.events import CHANNELS, seconds
 from dispatcher.watching.figures import OPEN, ReasonLine, RelayLine, Watched, WatchedBlast
 from dispatcher.watching.looking import Memory, exists, look
-from dispatcher.watching.readers import Listed, Page, Wanted, every_page, note_download, readers
+from dispatcher.watching.readers import Listed, Page, Wanted, answers, every_page, note_download, readers
 from dispatcher.watching.sharing import Watcher, Watchers
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "WatchedBlast",
     "Watcher",
     "Watchers",
+    "answers",
     "every_page",
     "exists",
     "look",

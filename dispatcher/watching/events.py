@@ -19,7 +19,7 @@ _DONE = {
     "paused": "{channel} paused by {who}",
     "resumed": "{channel} goes on, by {who}",
     "cancelled": "{channel} cancelled by {who}",
-    "retried": "{channel}: {count} readers tried again by {who}",
+    "retried": "{channel}: {readers} tried again by {who}{because}",
     "downloaded readers": "List of readers downloaded by {who}",
     "withdrew": "Withdrawn by {who}: {reason}",
 }
@@ -70,8 +70,9 @@ def _logged(row: db.Row) -> str:
     return words.format(
         who=row["who"],
         channel=CHANNELS.get(detail["channel"], "Everything"),
-        count=f"{count:,}" if isinstance(count, int) else "",
+        readers="1 reader" if count == 1 else f"{count:,} readers" if isinstance(count, int) else "Readers",
         reason=detail["reason"],
+        because=f": {detail['reason']}" if detail["reason"] else "",
     )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dispatcher.model import BlastState, ChannelName, DeliveryState, Importance, Kind
 from dispatcher.progress import Progress, width
-from dispatcher.reasons import Reason
+from dispatcher.reasons import REMOVED, SUPPRESSED, Reason
 
 #: Seconds that "now" looks back for, where slots are as narrow.
 RECENT = 5.0
@@ -18,6 +18,12 @@ DRAWN = 600.0
 OPEN = (BlastState.CUTTING, BlastState.SENDING, BlastState.PAUSED)
 #: States that a relay or a push service has had a part in.
 REACHED = (DeliveryState.ACCEPTED, DeliveryState.IN_DOUBT)
+
+#: Why nobody can be tried again, by what we did when they failed.
+WHY_NO_RETRY = {
+    SUPPRESSED: "Nobody to try again: they are never written to now.",
+    REMOVED: "Nobody to try again: these browsers are gone.",
+}
 
 
 class Point(NamedTuple):
@@ -51,6 +57,27 @@ class ReasonLine:
     reason: Reason
     readers: int
     next_at: datetime | None  #: when the first of them is tried again
+    retriable: int | None = None  #: how many of them may be tried again when somebody asks; None: nobody has counted
+    may_retry: bool = False  #: whether anybody of this blast may
+
+    @property
+    def key(self) -> str:
+        """What tells this line from the others of the update."""
+        return f"{self.blast_id}-{self.state}-{self.reason.key}"
+
+    @property
+    def offers_retry(self) -> bool:
+        """Whether there may be somebody whom nobody tries again unless a person asks."""
+        if not self.may_retry or self.state is DeliveryState.DEFERRED:
+            return False
+        return self.next_at is None if self.retriable is None else self.retriable > 0
+
+    @property
+    def why_no_retry(self) -> str:
+        """Why nobody of these who failed can be tried again; empty where somebody can, or it is over anyway."""
+        if not self.may_retry or self.state is not DeliveryState.FAILED or self.retriable != 0:
+            return ""
+        return WHY_NO_RETRY.get(self.reason.remedy, "Nobody to try again: they left, or are never written to.")
 
     @property
     def remedy(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,6 +19,8 @@ from dispatcher.watching.figures import ReasonLine, RelayLine, Watched, WatchedB
 
 #: Readers of a blast whose reasons are looked at, and who are asked whether they may be tried again.
 MOST_READERS = 10_000
+#: States of readers whom nobody tries again unless a person asks.
+RETRIABLE = (DeliveryState.FAILED, DeliveryState.IN_DOUBT)
 #: Lines of the log of the desk that are shown.
 MOST_LINES = 30
 #: Reasons are looked at again after so many times as long as the last look took: a hundredth of a processor. But where
@@ -38,12 +40,21 @@ class Memory:
     signature: object = None  #: how many were not reached when their reasons were looked at
     rests_until: float = 0.0  #: on the monotonic clock
     reasons: list[db.Row] = field(default_factory=list)
-    retriable: dict[int, tuple[int, int]] = field(default_factory=dict)  #: when so many had failed, so many of them
+    #: of each blast, when so many were in these states, how many of them may be tried again, by answer
+    retriable: dict[int, tuple[dict[DeliveryState, int], list[db.Row]]] = field(default_factory=dict)
 
-    def may_be_tried(self, blast_id: int, states: dict[DeliveryState, int]) -> int | None:
-        """Of those who failed, how many may be tried again; None where others have failed since that was counted."""
-        failed, retriable = self.retriable.get(blast_id, (None, None))
-        return retriable if failed == states.get(DeliveryState.FAILED, 0) else None
+    def may_be_tried(
+        self, blast_id: int, channel: ChannelName, state: DeliveryState, states: dict[DeliveryState, int]
+    ) -> Counter[str] | None:
+        """Of those in a state, how many may be tried again, by reason; None where others are in it since that count."""
+        counted, rows = self.retriable.get(blast_id, ({}, []))
+        if blast_id not in self.retriable or counted.get(state, 0) != states.get(state, 0):
+            return None
+        found: Counter[str] = Counter()
+        for row in rows:
+            if row["state"] == state:
+                found[reason_of(row, channel).key] += row["retriable"]
+        return found
 
     def before(self, blast_id: int, now: datetime) -> tuple[datetime, int] | None:
         """How many of a blast were accepted a few seconds ago."""
@@ -77,7 +88,6 @@ async def look(database: db.Database, slug: str, seq: int, memory: Memory | None
         await _learn_reasons(database, memory, row, heads, states)
     blasts = tuple(_blast(row, head, found[head["id"]], relays, memory) for head in heads)
     memory.samples.append((row["now"], {blast.id: blast.accepted for blast in blasts}))
-    channels = {blast.id: blast.channel for blast in blasts}
     return Watched(
         story=row["slug"],
         story_headline=row["story_headline"],
@@ -92,7 +102,7 @@ async def look(database: db.Database, slug: str, seq: int, memory: Memory | None
         is_override=row["is_override"],
         blasts=blasts,
         relays=tuple(_relay_lines(blasts, relays, is_drill=seq < 0)),
-        reasons=tuple(_reason_lines(memory.reasons, channels)),
+        reasons=tuple(_reason_lines(memory, blasts)),
         reasons_are_all=all(_unreached(each) <= MOST_READERS for each in states.values()),
         events=events_of(row, blasts, log, incidents),
         corrected_by=row["corrected_by"],
@@ -136,26 +146,17 @@ async def _learn_reasons(
         memory.reasons = await connection.all("watched_reasons", blast_ids=ids, most=MOST_READERS) if ids else []
         memory.retriable = {}
         for blast_id in ids:
-            if 0 < (failed := states[blast_id].get(DeliveryState.FAILED, 0)) <= MOST_READERS:
-                memory.retriable[blast_id] = failed, await _retriable(connection, blast_id, row["story_id"])
+            counts = {each: states[blast_id].get(each, 0) for each in RETRIABLE}
+            if 0 < sum(counts.values()) <= MOST_READERS:
+                memory.retriable[blast_id] = counts, await retriable(connection, blast_id, row["story_id"])
     memory.signature = signature
     memory.rests_until = time.monotonic() + min(REST * (time.monotonic() - began), AT_MOST)
 
 
-async def _retriable(connection: db.Connection, blast_id: int, story_id: int) -> int:
-    """Of those who failed, how many may be tried again: exactly whom the button would try."""
-    found = await connection.one(
-        "retry_readers",
-        blast_id=blast_id,
-        story_id=story_id,
-        states=[str(DeliveryState.FAILED)],
-        reason=None,
-        lowest=None,
-        highest=None,
-        most_doubts=policy.MOST_DOUBTS,
-        dry_run=True,
-    )
-    return 0 if found is None else int(found["count"])
+async def retriable(connection: db.Connection, blast_id: int, story_id: int) -> list[db.Row]:
+    """Of those who failed or are in doubt, how many may be tried again, by answer: exactly whom a button would try."""
+    states = [str(each) for each in RETRIABLE]
+    return await connection.all("retriable_by_answer", blast_id=blast_id, story_id=story_id, states=states)
 
 
 def _unreached(states: dict[DeliveryState, int]) -> int:
@@ -166,9 +167,11 @@ def _blast(row: db.Row, head: db.Row, found: Progress, relays: list[db.Row], mem
     state = BlastState(head["state"])
     expires = _expires_at(row)
     may_end = state in (BlastState.SENDING, BlastState.PAUSED, BlastState.DONE)
+    channel = ChannelName(head["channel"])
+    failed = memory.may_be_tried(head["id"], channel, DeliveryState.FAILED, found.states)
     return WatchedBlast(
         id=head["id"],
-        channel=ChannelName(head["channel"]),
+        channel=channel,
         state=state,
         candidates=head["candidates"],
         progress=found,
@@ -182,7 +185,7 @@ def _blast(row: db.Row, head: db.Row, found: Progress, relays: list[db.Row], mem
         starts_at=head["starts_at"],
         holding=_holding(head, state, relays),
         before=memory.before(head["id"], row["now"]),
-        retriable=memory.may_be_tried(head["id"], found.states),
+        retriable=None if failed is None else failed.total(),
         may_retry=may_end and row["corrected_by"] is None and expires > row["now"],
     )
 
@@ -228,21 +231,30 @@ def _relay_state(row: db.Row) -> str:
     return "trial" if row["closed"] < row["workers"] else "open"
 
 
-def _reason_lines(rows: list[db.Row], channels: dict[int, ChannelName]) -> list[ReasonLine]:
+def _reason_lines(memory: Memory, blasts: Sequence[WatchedBlast]) -> list[ReasonLine]:
     """One line for each blast, state and kind of reason, the most frequent first."""
+    known = {blast.id: blast for blast in blasts}
+    counts = {
+        (blast.id, state): memory.may_be_tried(blast.id, blast.channel, state, blast.states)
+        for blast in blasts
+        for state in RETRIABLE
+    }
     merged: dict[tuple[int, DeliveryState, str], ReasonLine] = {}
-    for row in rows:
-        channel, state = channels[row["blast_id"]], DeliveryState(row["state"])
-        reason = reason_of(row, channel)
+    for row in memory.reasons:
+        blast, state = known[row["blast_id"]], DeliveryState(row["state"])
+        reason = reason_of(row, blast.channel)
+        tried = counts.get((blast.id, state))
         old = merged.get((row["blast_id"], state, reason.key))
         times = [each for each in (old.next_at if old else None, row["next_at"]) if each is not None]
         merged[row["blast_id"], state, reason.key] = ReasonLine(
             blast_id=row["blast_id"],
-            channel=channel,
+            channel=blast.channel,
             state=state,
             reason=old.reason if old else reason,
             readers=row["readers"] + (old.readers if old else 0),
             next_at=min(times, default=None),
+            retriable=None if tried is None else tried[reason.key],
+            may_retry=blast.may_retry,
         )
     return sorted(merged.values(), key=lambda line: -line.readers)
 

@@ -11,7 +11,7 @@ from dispatcher import audit, db
 from dispatcher.errors import Invalid
 from dispatcher.model import ChannelName, DeliveryState
 from dispatcher.reasons import Answer, Reason, in_words
-from dispatcher.watching.looking import MOST_READERS, reason_of, unknown
+from dispatcher.watching.looking import MOST_READERS, reason_of, retriable, unknown
 
 #: Readers on one page of the list, and in one part of a download.
 PAGE = 50
@@ -83,6 +83,24 @@ async def every_page(database: db.Database, slug: str, seq: int, wanted: Wanted)
         page = await readers(database, slug, seq, wanted, after=after, limit=PART)
         yield page.readers
         after = page.after
+
+
+async def answers(
+    database: db.Database, slug: str, seq: int, blast_id: int, state: DeliveryState, key: str
+) -> tuple[list[Answer], str]:
+    """What was answered to those of one blast who ended in a state for one reason, and the reason in words.
+
+    Nothing, if nobody is left whom a person could have tried again. Raises `NotFound` for a blast of another update.
+    """
+    async with database.connection() as connection:
+        row = await connection.one("watched_update", slug=slug, seq=seq)
+        channel = dict(await _blasts(connection, slug, seq, None)).get(blast_id)
+        if row is None or channel is None:
+            raise unknown(slug, seq)
+        rows = await retriable(connection, blast_id, row["story_id"])
+    meant = [each for each in rows if each["state"] == state and reason_of(each, channel).key == key]
+    words = reason_of(meant[0], channel).words if meant else ""
+    return [Answer(channel, state, each["code"], each["status"], each["reply"]) for each in meant], words
 
 
 async def _blasts(

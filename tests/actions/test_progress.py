@@ -107,6 +107,9 @@ class Walk:
             reason=None,
             lowest=None,
             highest=None,
+            codes=None,
+            statuses=None,
+            words=None,
             most_doubts=2,
             dry_run=False,
         )

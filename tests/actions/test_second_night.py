@@ -144,6 +144,7 @@ class TestSecondNight:
 
         async with database.transaction() as tx:
             chosen = {"states": ["failed"], "reason": None, "lowest": None, "highest": None, "most_doubts": 2}
+            chosen |= {"codes": None, "statuses": None, "words": None}
             await tx.one("retry_readers", blast_id=1, story_id=1, dry_run=False, **chosen)
             await tx.one("lock_blast", blast_id=1)
             finishing = asyncio.create_task(finish())

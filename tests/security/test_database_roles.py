@@ -121,7 +121,7 @@ def test_nobody_is_a_superuser_or_makes_roles_databases_and_tables(ground: Groun
         ("reader", "SELECT * FROM people"),
         ("reader", "SELECT body FROM drafts"),
         ("reader", "UPDATE stories SET headline = 'x'"),
-        ("reader", "SELECT retry_readers(1, 1, '{failed}', NULL, NULL, NULL, 2, false)"),
+        ("reader", "SELECT retry_readers(1, 1, '{failed}', NULL, NULL, NULL, NULL, NULL, NULL, 2, false)"),
     ],
 )  # fmt: skip
 def test_what_a_program_has_no_need_of_it_is_refused(ground: Ground, program: str, statement: str) -> None:

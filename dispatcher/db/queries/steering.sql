@@ -22,8 +22,9 @@ SELECT end_cancelled();
 -- Let the readers of a blast who ended in one of these states be tried again, but not who left or is suppressed. Who
 -- may have the message already stays in doubt, and gets one more try. With `dry_run` they are only counted. `version`:
 -- of two who choose the same reader at the same time, the second changes nothing, or the reader would be tried twice.
+-- `codes` (below zero: none), `statuses` and `words`: only those with one of these answers, where some are given.
 SELECT * FROM retry_readers(%(blast_id)s, %(story_id)s, %(states)s::delivery_state[], %(reason)s, %(lowest)s, %(highest)s,
-                            %(most_doubts)s, %(dry_run)s);
+                            %(codes)s::integer[], %(statuses)s::text[], %(words)s::text[], %(most_doubts)s, %(dry_run)s);
 
 -- name: forget_tallies
 -- What a blast that was done had been counted to is true no more.

@@ -46,6 +46,13 @@ FROM unnest(%(blast_ids)s::bigint[]) AS b (id), LATERAL (
     LIMIT %(most)s) AS found
 GROUP BY 1, 2, 3, 4, 5 ORDER BY readers DESC LIMIT 1000;
 
+-- name: retriable_by_answer
+-- How many readers of a blast who ended in one of these states may be tried again, and how many there are, by the answer that
+-- they have; who is tried again anyway is in neither number.
+SELECT r.state::text AS state, r.code, r.status, r.words AS reply,
+       count(*) FILTER (WHERE r.reachable) AS retriable, count(*) AS readers
+FROM retriable_readers(%(blast_id)s, %(story_id)s, %(states)s::delivery_state[]) r GROUP BY 1, 2, 3, 4;
+
 -- name: watched_log
 -- What the log of the desk says about these subjects, and about this update of its story, the newest first, with people by
 -- their names.

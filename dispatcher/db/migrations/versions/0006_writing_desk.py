@@ -17,6 +17,8 @@ ALTER TYPE update_kind ADD VALUE 'withdrawal';
 ALTER TYPE notice_kind ADD VALUE 'invitation';
 ALTER TYPE notice_kind ADD VALUE 'test';
 ALTER TYPE notice_kind ADD VALUE 'override';
+ALTER TYPE notice_kind ADD VALUE 'not_sent';
+ALTER TYPE notice_kind ADD VALUE 'unscheduled';
 
 ALTER TABLE updates DROP CONSTRAINT updates_check, DROP CONSTRAINT updates_seq_check,
     ADD COLUMN local_time timestamp,
@@ -27,7 +29,7 @@ ALTER TABLE blasts ADD COLUMN is_drill boolean NOT NULL DEFAULT false;
 
 ALTER TABLE drafts ADD COLUMN send_local timestamp, ADD COLUMN successor_id bigint REFERENCES stories,
     ADD COLUMN is_override boolean NOT NULL DEFAULT false, ADD COLUMN scheduled_by bigint REFERENCES people,
-    ADD COLUMN handed_in_by text, ADD COLUMN handed_in_hash bytea,
+    ADD COLUMN handed_in_by text, ADD COLUMN handed_in_hash bytea, ADD COLUMN missed_at timestamptz,
     ALTER COLUMN author DROP NOT NULL, ALTER COLUMN last_editor DROP NOT NULL,
     ADD CONSTRAINT drafts_author_check
         CHECK ((author IS NOT NULL AND last_editor IS NOT NULL) OR handed_in_by IS NOT NULL),
@@ -208,27 +210,37 @@ CREATE TABLE import_lines (
     detail text NOT NULL,
     PRIMARY KEY (import_id, line)
 );
+CREATE FUNCTION retriable_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[])
+RETURNS TABLE (subscriber_id bigint, version xid, state delivery_state, code integer, status text, words text, reply text,
+               reachable boolean) LANGUAGE sql STABLE AS $$
+    SELECT d.subscriber_id, d.xmin, d.state, d.code::integer,
+           CASE WHEN d.code IS NULL THEN ''
+                ELSE coalesce(substring(d.reply FROM '^[245][.][0-9]{1,3}[.][0-9]{1,3}'), '') END,
+           CASE WHEN d.code IS NULL THEN coalesce(left(d.reply, 120), '') ELSE '' END, d.reply,
+           (s.email IS NOT NULL OR v.id IS NOT NULL) AND f.subscriber_id IS NOT NULL AND x.address_hash IS NULL
+    FROM deliveries d
+    LEFT JOIN devices v ON v.id = d.subscriber_id
+    LEFT JOIN subscribers s ON s.id = coalesce(v.subscriber_id, d.subscriber_id)
+    LEFT JOIN subscriptions f
+           ON f.story_id = p_story_id AND f.subscriber_id = s.id
+          AND (f.ended_at IS NULL OR f.ended_reason IN ('story closed', 'story merged'))
+    LEFT JOIN suppressions x ON x.address_hash = s.address_hash
+    WHERE d.blast_id = p_blast_id AND d.state = ANY (p_states) AND d.state <> 'accepted' AND d.next_at IS NULL
+      AND NOT (d.state = 'in_doubt' AND d.subscriber_id IN (
+          SELECT unnest(b.subscriber_ids) FROM batches b
+          WHERE b.blast_id = p_blast_id AND b.retry AND b.state IN ('waiting', 'leased')))
+$$;
 CREATE FUNCTION retry_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[], p_reason text,
-                              p_lowest integer, p_highest integer, p_most_doubts integer, p_dry_run boolean)
+                              p_lowest integer, p_highest integer, p_codes integer[], p_statuses text[],
+                              p_words text[], p_most_doubts integer, p_dry_run boolean)
 RETURNS TABLE (count bigint, left_out bigint) LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WITH chosen AS (
-        SELECT d.subscriber_id, d.xmin AS version,
-               (s.email IS NOT NULL OR v.id IS NOT NULL) AND f.subscriber_id IS NOT NULL AND x.address_hash IS NULL
-                   AS reachable
-        FROM deliveries d
-        LEFT JOIN devices v ON v.id = d.subscriber_id
-        LEFT JOIN subscribers s ON s.id = coalesce(v.subscriber_id, d.subscriber_id)
-        LEFT JOIN subscriptions f
-               ON f.story_id = p_story_id AND f.subscriber_id = s.id
-              AND (f.ended_at IS NULL OR f.ended_reason IN ('story closed', 'story merged'))
-        LEFT JOIN suppressions x ON x.address_hash = s.address_hash
-        WHERE d.blast_id = p_blast_id AND d.state = ANY (p_states) AND d.state <> 'accepted'
-          AND d.next_at IS NULL
-          AND (p_reason IS NULL OR coalesce(nullif(d.reply, ''), d.state::text) = p_reason)
-          AND (p_lowest IS NULL OR d.code BETWEEN p_lowest AND p_highest)
-          AND NOT (d.state = 'in_doubt' AND d.subscriber_id IN (
-              SELECT unnest(subscriber_ids) FROM batches
-              WHERE blast_id = p_blast_id AND retry AND state IN ('waiting', 'leased')))
+        SELECT r.subscriber_id, r.version, r.reachable
+        FROM retriable_readers(p_blast_id, p_story_id, p_states) r
+        WHERE (p_reason IS NULL OR coalesce(nullif(r.reply, ''), r.state::text) = p_reason)
+          AND (p_lowest IS NULL OR r.code BETWEEN p_lowest AND p_highest)
+          AND (p_codes IS NULL
+               OR (coalesce(r.code, -1), r.status, r.words) IN (SELECT * FROM unnest(p_codes, p_statuses, p_words)))
     ), tried AS (
         UPDATE deliveries d SET next_at = clock_timestamp(), attempts = 0,
             state = CASE WHEN d.in_doubt_count > 0 THEN 'in_doubt' ELSE 'deferred' END::delivery_state,
@@ -297,7 +309,7 @@ REVOKE EXECUTE ON FUNCTION retry_readers, end_cancelled, forget_replies FROM PUB
 
 # A value cannot be taken from a type, so the types are made anew.
 DOWN = """
-DROP FUNCTION retry_readers, end_cancelled, forget_replies;
+DROP FUNCTION retry_readers, retriable_readers, end_cancelled, forget_replies;
 DROP TABLE import_lines, imports;
 DROP INDEX suppressions_by_time;
 CREATE OR REPLACE FUNCTION tell_blast() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -319,7 +331,7 @@ DROP FUNCTION count_progress();
 DROP FUNCTION move_progress();
 DROP FUNCTION progress_slot(double precision);
 DROP TABLE progress;
-DELETE FROM notices WHERE kind::text IN ('invitation', 'test', 'override');
+DELETE FROM notices WHERE kind::text IN ('invitation', 'test', 'override', 'not_sent', 'unscheduled');
 ALTER TABLE notices DROP COLUMN detail;
 DROP TRIGGER subscriptions_tell_ended ON subscriptions;
 CREATE TRIGGER subscriptions_tell_ended AFTER UPDATE OF ended_at ON subscriptions
@@ -329,7 +341,7 @@ ALTER TABLE stories DROP COLUMN is_merged, DROP COLUMN released_at;
 DROP INDEX drafts_by_update;
 DROP TABLE revisions;
 DELETE FROM drafts WHERE author IS NULL OR last_editor IS NULL;
-ALTER TABLE drafts DROP COLUMN send_local, DROP COLUMN successor_id, DROP COLUMN is_override, DROP COLUMN scheduled_by,
+ALTER TABLE drafts DROP COLUMN missed_at, DROP COLUMN send_local, DROP COLUMN successor_id, DROP COLUMN is_override, DROP COLUMN scheduled_by,
     DROP COLUMN handed_in_by, DROP COLUMN handed_in_hash,
     ALTER COLUMN author SET NOT NULL, ALTER COLUMN last_editor SET NOT NULL;
 DELETE FROM deliveries WHERE blast_id IN (SELECT id FROM blasts WHERE is_drill);
