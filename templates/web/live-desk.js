@@ -6,7 +6,7 @@ const said = document.getElementById("live-said");
 const trouble = document.getElementById("live-trouble");
 const shown = new Map();
 let lost = 0;
-let pressed = null; // where a finger or the mouse is down: a button that is another by then would not be pressed
+let pressed = null; // where a finger, the mouse or the space bar is down: a button that is another by then would not be pressed
 let held = ""; // what has come meanwhile
 
 function tellTrouble(text) {
@@ -104,7 +104,8 @@ document.addEventListener("click", (event) => {
   else location.hash = new URL(link.href).hash;
 });
 addEventListener("pointerdown", (event) => { pressed = event.target; });
-for (const over of ["pointerup", "pointercancel"]) addEventListener(over, () => setTimeout(() => {
+addEventListener("keydown", (event) => { if (event.key === " ") pressed = event.target; });
+for (const over of ["pointerup", "pointercancel", "keyup", "blur"]) addEventListener(over, () => setTimeout(() => {
   pressed = null;
   if (held) look(held);
   held = "";

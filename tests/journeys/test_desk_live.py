@@ -26,7 +26,7 @@ from tests.support.sink import SILENCE, Script, Session
 READERS = 240
 LIVE = "/desk/stories/tarrow-flood/updates/1"
 STATES = (
-    *("accepted", "waiting", "deferred", "failed", "in doubt", "capped", "suppressed", "withdrawn", "expired"),
+    *("accepted", "waiting", "deferred", "failed", "in doubt", "held back", "suppressed", "withdrawn", "expired"),
     "superseded",
 )
 NO_MAILBOX, TRY_AGAIN, FULL = 12, 8, 4
@@ -180,6 +180,8 @@ def test_an_editor_watches_an_update_pauses_it_and_tries_those_again_who_failed(
         ):
             assert re.search(rf">{words}</a>.*?<td class=\"n\">{count}</td>", page, re.DOTALL), words
         assert "suppressed from now on" in page
+        assert plain(page).count("they are never written to now") == 1
+        assert re.findall(r"Try (.*?)<span", page) == [f"these {TRY_AGAIN} again"]
         assert "First mail accepted after" in page
         assert "Mail paused by Ada" in page
 
@@ -210,10 +212,18 @@ def test_an_editor_watches_an_update_pauses_it_and_tries_those_again_who_failed(
         )
         relay.is_kind = True
         blast = field_of(page, "blast")
-        retried = ada.submit(f"{LIVE}/steer", page=LIVE, do="retry", blast=blast)
-        assert retried.headers["location"] == f"{LIVE}?done=retried"
-        until(ada, lambda now: now["failed"] == NO_MAILBOX)
-        assert "readers tried again by Ada" in seen(ada)
+        again = {"do": "retry", "blast": blast, "state": "failed", "reason": "refused"}
+        assert ada.submit(f"{LIVE}/steer", page=LIVE, **{**again, "state": "lost"}).status_code == 422
+        assert ada.submit(f"{LIVE}/steer", page=LIVE, **{**again, "state": "expired"}).status_code == 422
+        assert ada.submit(f"{LIVE}/steer", page=LIVE, **{**again, "blast": "999"}).status_code == 422
+        assert rep.client.post(f"{LIVE}/steer", data={"csrf": rep.csrf(f"{LIVE}/readers"), **again}).status_code == 403
+        nobody = ada.submit(f"{LIVE}/steer", page=LIVE, **{**again, "reason": "no-mailbox"}).headers["location"]
+        assert nobody == f"{LIVE}?done=nobody"
+        assert "nobody is left who could be" in ada.get(nobody).text
+        assert ada.submit(f"{LIVE}/steer", page=LIVE, **again).headers["location"] == f"{LIVE}?done=retried"
+        page = until(ada, lambda now: now["failed"] == NO_MAILBOX)
+        assert f"{TRY_AGAIN} readers tried again by Ada: Refused by the receiver" in plain(page)
+        assert ada.submit(f"{LIVE}/steer", page=LIVE, **again).headers["location"] == nobody
 
 
 def download(opened: Tab, **fields: str) -> list[dict[str, str]]:

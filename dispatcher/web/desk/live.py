@@ -23,7 +23,7 @@ DONE = {
     "resumed": "It goes on where it stopped.",
     "cancelled": "Cancelled. Nothing more goes out.",
     "retried": "They are tried again.",
-    "nobody": "Nobody is left who could be tried again.",
+    "nobody": "Nobody was tried again: nobody is left who could be. Perhaps somebody has pressed already.",
     "withdrawn": "Withdrawn. Nothing more goes out, and the pushes that were shown are replaced.",
 }
 STATES = {
@@ -45,7 +45,10 @@ async def live(visit: Visit) -> Response:
 
 
 async def steer(visit: Visit) -> Response:
-    """`POST …/steer`: `do` is pause, resume, cancel or retry; `blast` names one, or all that are open are meant."""
+    """`POST …/steer`: `do` is pause, resume, cancel or retry; `blast` names one, or all that are open are meant.
+
+    With retry, `state` and `reason` (the key of one) choose among its readers.
+    """
     slug, seq = place(visit)
     watched = await watching.look(visit.here.database, slug, seq)
     do = visit.form.get("do")
@@ -120,6 +123,7 @@ def values(visit: Visit, watched: Watched) -> dict[str, Any]:
         **figures(watched),
         "may_steer": visit.person.may(What.STEER),
         "asks": bool(visit.request.query_params.get("ask")),
+        "is_refusal": visit.request.query_params.get("done") == "nobody",
         "problem": None,
         "reason": "",
     }
@@ -160,14 +164,33 @@ _STEER: Mapping[str, tuple[Callable[[Visit, int], Awaitable[None]], str]] = {
 
 
 async def _retry(visit: Visit, watched: Watched) -> str:
-    """Try those of one blast again who failed; says what came of it."""
-    bell = visit.request.app.state.bell
+    """Try those of one blast again who failed, or who ended in one state for one reason; says what came of it."""
     chosen = _chosen(visit, watched)
     if not visit.form.get("blast") or not chosen:
         raise Invalid("It is not said whose readers are meant.", remedy="Press the button once more.", field="blast")
-    failed = (DeliveryState.FAILED,)
-    found = await steering.retry(visit.here.database, bell, chosen[0].id, by=visit.person.email, states=failed)
+    database, blast = visit.here.database, chosen[0]
+    state = _state_of(visit.form.get("state"))
+    answers, meaning = None, ""
+    if key := visit.form.get("reason"):
+        answers, meaning = await watching.answers(database, watched.story, watched.seq, blast.id, state, key)
+    found = await steering.retry(
+        database,
+        visit.request.app.state.bell,
+        blast.id,
+        by=visit.person.email,
+        states=[state],
+        answers=answers,
+        meaning=meaning,
+    )
     return "retried" if found.count else "nobody"
+
+
+def _state_of(word: str) -> DeliveryState:
+    """The state that a form names; those who failed, if it names none. Raises `Invalid`."""
+    try:
+        return DeliveryState(word) if word else DeliveryState.FAILED
+    except ValueError as error:
+        raise Invalid("There is no such state.", remedy="Press the button once more.", field="state") from error
 
 
 def _chosen(visit: Visit, watched: Watched) -> list[WatchedBlast]:
