@@ -75,6 +75,8 @@ class NoticeKind(enum.StrEnum):
     INVITATION = "invitation"  #: join the desk, or choose a new password
     TEST = "test"  #: a draft, as readers would get it, to whoever writes it
     OVERRIDE = "override"  #: a lead has sent what waits for a second pair of eyes
+    NOT_SENT = "not_sent"  #: a draft could not go out at the time that it was scheduled for
+    UNSCHEDULED = "unscheduled"  #: somebody else has taken a draft off the schedule
 
 
 class DraftState(enum.StrEnum):

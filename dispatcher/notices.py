@@ -46,7 +46,7 @@ RECONNECT = 0.5
 #: What of a mail's `detail` is for nobody to read.
 HIDDEN = frozenset({"sealed", "token_hash", "path"})
 #: Mails to those who work here: they lead to a page of the desk.
-FOR_THE_DESK = frozenset({NoticeKind.INVITATION, NoticeKind.OVERRIDE})
+FOR_THE_DESK = frozenset({NoticeKind.INVITATION, NoticeKind.OVERRIDE, NoticeKind.NOT_SENT, NoticeKind.UNSCHEDULED})
 #: What the ledger of notices keeps of one that was not sent.
 OVER = "what it is about was over before it went out"
 

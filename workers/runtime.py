@@ -168,7 +168,7 @@ class Engine:
 
     async def _publish_drafts(self) -> None:
         try:
-            await drafting.publish_due(self._database, self._bell)
+            await drafting.publish_due(self._database, self._bell, self._settings)
         except DatabaseUnavailable as error:
             log.error("cannot publish what is due", reason=error.message)
         except Exception:

@@ -432,8 +432,8 @@ CREATE TRIGGER deliveries_count_changed AFTER UPDATE ON deliveries REFERENCING O
 -- All that the web process may do to the ledger, where it has a role of its own (see `roles.sql`): try readers again, give
 -- up those of a cancelled blast, and forget what was answered about a reader. They run with the rights of the owner.
 CREATE FUNCTION retriable_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[])
-RETURNS TABLE (subscriber_id bigint, version xid, state delivery_state, code integer, status text, words text, reply text,
-               reachable boolean) LANGUAGE sql STABLE AS $$
+RETURNS TABLE (subscriber_id bigint, version xid, state delivery_state, code integer, status text, words text,
+               reply text, reachable boolean) LANGUAGE sql STABLE AS $$
     SELECT d.subscriber_id, d.xmin, d.state, d.code::integer,
            CASE WHEN d.code IS NULL THEN ''
                 ELSE coalesce(substring(d.reply FROM '^[245][.][0-9]{1,3}[.][0-9]{1,3}'), '') END,

@@ -16,7 +16,7 @@ from dispatcher.drafting.reviewing import (
     waiting,
 )
 from dispatcher.drafting.timing import schedule, unschedule
-from dispatcher.drafting.writing import NotYours, Presence, SavedMeanwhile, Text, Writing
+from dispatcher.drafting.writing import NotYours, Presence, SavedMeanwhile, StillScheduled, Text, Writing
 
 __all__ = [
     "Change",
@@ -24,6 +24,7 @@ __all__ = [
     "NotYours",
     "Presence",
     "SavedMeanwhile",
+    "StillScheduled",
     "Text",
     "Writing",
     "approve",

@@ -7,8 +7,11 @@ from datetime import datetime
 import structlog
 
 from dispatcher import approval, audit, db, publishing
+from dispatcher.approval import ApprovalRequired
+from dispatcher.config import Settings
 from dispatcher.drafting.keeping import need_unpublished
-from dispatcher.drafting.writing import Writing, locked, need, need_version
+from dispatcher.drafting.telling import tell_not_sent
+from dispatcher.drafting.writing import NotYours, Writing, locked, need, need_version
 from dispatcher.errors import Conflict, DispatcherError, Unavailable
 from dispatcher.model import DraftState, Published, urgency_of
 from dispatcher.nudges import Bell, Task
@@ -42,14 +45,15 @@ async def send(database: db.Database, bell: Bell, draft_id: int, *, version: int
     return published
 
 
-async def publish_due(database: db.Database, bell: Bell) -> int:
+async def publish_due(database: db.Database, bell: Bell, settings: Settings) -> int:
     """Publish every draft whose time has come, and say how many. Every process may call this at once, and die in it.
 
-    One that cannot be published goes back to whoever writes it, with the reason.
+    One that cannot be published goes back to whoever writes it, with the reason, also by mail; so does one that was
+    scheduled by somebody who may send no more.
     """
     count = 0
     for _ in range(MOST_DUE):
-        published = await _publish_one(database)
+        published = await _publish_one(database, settings)
         if published is None:
             break
         if isinstance(published, Published):
@@ -110,7 +114,7 @@ async def ring(bell: Bell, published: Published) -> None:
     await bell.ring(Task.CUT, urgency=urgency_of(published.update.kind, published.update.importance))
 
 
-async def _publish_one(database: db.Database) -> Published | bool | None:
+async def _publish_one(database: db.Database, settings: Settings) -> Published | bool | None:
     """Publish one draft that is due; True if one went back instead, None if none is due."""
     writing: Writing | None = None
     try:
@@ -122,9 +126,12 @@ async def _publish_one(database: db.Database) -> Published | bool | None:
             writing = await locked(tx, draft_id)
             _need_fresh(writing, await tx.value("now"))
             assert writing.scheduled_by is not None  # noqa: S101  # the table holds it
+            _need_right(writing.scheduled_by)
             return await publish(tx, writing, by=writing.scheduled_by.email)
     except Unavailable:
         raise
+    except ApprovalRequired as error:
+        reason = f"{error.message} Nobody has in time."
     except DispatcherError as error:
         reason = str(error)
     except Exception:
@@ -132,7 +139,7 @@ async def _publish_one(database: db.Database) -> Published | bool | None:
         reason = "It could not be published, for a reason that is written down in the log of the server."
     if writing is None:
         return None
-    await _hand_back(database, writing, reason)
+    await _hand_back(database, settings, writing, reason)
     return True
 
 
@@ -144,15 +151,29 @@ def _need_fresh(writing: Writing, now: datetime) -> None:
         )
 
 
-async def _hand_back(database: db.Database, writing: Writing, reason: str) -> None:
+def _need_right(scheduler: Person) -> None:
+    """Raises `NotYours` if whoever scheduled a draft may not send it any more."""
+    if scheduler.may(What.SEND):
+        return
+    is_gone = scheduler.ended_at is not None
+    why = "does not work here any more" if is_gone else f"may not send any more, with the role {scheduler.role}"
+    raise NotYours(
+        f"{scheduler.name}, who scheduled it, {why}.", remedy="Somebody who may send has to send or schedule it."
+    )
+
+
+async def _hand_back(database: db.Database, settings: Settings, writing: Writing, why: str) -> None:
     """Back to the desk, unless somebody has changed the schedule since."""
-    log.warning("a scheduled draft was not published", draft=writing.id, reason=reason)
-    reason = f"It was not sent at the time it was scheduled for. {reason}"[:1000]
+    log.warning("a scheduled draft was not published", draft=writing.id, reason=why)
+    reason = f"It was not sent at the time it was scheduled for. {why}"[:1000]
     async with database.transaction() as tx:
         now = await locked(tx, writing.id)
         if now.state is not DraftState.SCHEDULED or now.send_at != writing.send_at or now.version != writing.version:
             return
-        await tx.execute("hand_back_draft", draft_id=now.id, state=str(DraftState.DRAFT), reason=reason)
+        await tx.execute(
+            "hand_back_draft", draft_id=now.id, state=str(DraftState.DRAFT), reason=reason, missed_at=now.send_at
+        )
+        await tell_not_sent(tx, settings, now, why=why[:1000])
         await audit.note(
             tx,
             actor="dispatcher",

@@ -6,10 +6,13 @@ import json
 from dataclasses import replace
 
 from dispatcher import audit, db, stories
+from dispatcher.config import Settings
+from dispatcher.drafting.telling import tell_unscheduled
 from dispatcher.drafting.writing import (
     PRESENT,
     NotYours,
     Presence,
+    StillScheduled,
     Text,
     Writing,
     check_text,
@@ -96,11 +99,21 @@ async def listing(database: db.Database, *, slug: str | None = None) -> list[Wri
         return await writings_of(connection, rows)
 
 
-async def save(database: db.Database, draft_id: int, text: Text, *, version: int, by: Person) -> Writing:
+async def save(
+    database: db.Database,
+    settings: Settings,
+    draft_id: int,
+    text: Text,
+    *,
+    version: int,
+    by: Person,
+    unschedules: bool = False,
+) -> Writing:
     """Save another text over version `version`. It may be incomplete; nothing but a change voids an approval.
 
-    Raises `SavedMeanwhile` if somebody saved another version, `NotFound`, `Invalid`, `TooLarge`, `NotYours`, and
-    `Conflict` once it is published. Then nothing is saved.
+    A change takes what is scheduled off the schedule, if `unschedules` says that it may; whoever scheduled it gets a
+    mail. Raises `SavedMeanwhile` if somebody saved another version, `StillScheduled`, `NotFound`, `Invalid`,
+    `TooLarge`, `NotYours`, and `Conflict` once it is published. Then nothing is saved.
     """
     need(by, What.WRITE)
     text = check_text(text)
@@ -110,7 +123,10 @@ async def save(database: db.Database, draft_id: int, text: Text, *, version: int
         need_version(before, version)
         await tx.execute("see_presence", draft_id=draft_id, person_id=by.id)
         if text != before.text:
+            if before.state is DraftState.SCHEDULED and not unschedules:
+                raise StillScheduled(field="state")
             await _change(tx, before, text, by)
+            await tell_unscheduled(tx, settings, before, by=by, how="changed")
         return _beside(await locked(tx, draft_id), by)
 
 
@@ -123,8 +139,8 @@ async def present(database: db.Database, draft_id: int, *, by: Person) -> tuple[
     return tuple(Presence(row["id"], row["name"], row["email"], row["seen_at"]) for row in rows if row["id"] != by.id)
 
 
-async def discard(database: db.Database, draft_id: int, *, by: Person) -> None:
-    """Throw a draft away: one's own, or, for those who may send, anybody's.
+async def discard(database: db.Database, settings: Settings, draft_id: int, *, by: Person) -> None:
+    """Throw a draft away: one's own, or, for those who may send, anybody's. Whoever scheduled it gets a mail.
 
     Raises `NotFound`, `NotYours`, and `Conflict` once it is published.
     """
@@ -143,6 +159,7 @@ async def discard(database: db.Database, draft_id: int, *, by: Person) -> None:
             content_hash=writing.content_hash,
             detail=detail,
         )
+        await tell_unscheduled(tx, settings, writing, by=by, how="discarded")
         await tx.execute("discard_draft", draft_id=draft_id)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hmac
-import json
 
 from dispatcher import approval, audit, db, publishing
-from dispatcher.addresses import address_hash, parse_address
 from dispatcher.config import Settings
 from dispatcher.drafting.going_out import need_sendable, publish, ring, sent_before
 from dispatcher.drafting.keeping import need_unpublished
+from dispatcher.drafting.telling import tell_leads, tell_unscheduled
 from dispatcher.drafting.writing import NotYours, SavedMeanwhile, Writing, locked, need, need_version
 from dispatcher.errors import Conflict
 from dispatcher.model import DraftState, NoticeKind, Published
@@ -19,8 +18,6 @@ from dispatcher.roles import What
 from dispatcher.texts import one_line
 
 MAX_REASON = 1000
-#: Seconds for which a mail to the leads is worth sending.
-MAIL_LIFE = 2 * 86400.0
 #: What waits for a second person, or may still be looked at by one.
 WAITING = frozenset({DraftState.SUBMITTED, DraftState.SCHEDULED})
 
@@ -82,17 +79,21 @@ async def approve_and_send(
     return published
 
 
-async def return_(database: db.Database, draft_id: int, *, version: int, by: Person, reason: str) -> Writing:
+async def return_(
+    database: db.Database, settings: Settings, draft_id: int, *, version: int, by: Person, reason: str
+) -> Writing:
     """Give a draft back to be changed, with what should change. Its schedule is void. Raises as `reject` does."""
-    return await _hand_back(database, draft_id, DraftState.RETURNED, version=version, by=by, reason=reason)
+    return await _hand_back(database, settings, draft_id, DraftState.RETURNED, version=version, by=by, reason=reason)
 
 
-async def reject(database: db.Database, draft_id: int, *, version: int, by: Person, reason: str) -> Writing:
-    """Say that a draft should not go out, and why. Its schedule is void.
+async def reject(
+    database: db.Database, settings: Settings, draft_id: int, *, version: int, by: Person, reason: str
+) -> Writing:
+    """Say that a draft should not go out, and why. Its schedule is void, and whoever scheduled it gets a mail.
 
     Raises `SavedMeanwhile`, `NotFound`, `NotYours`, `Invalid` without a reason, and `Conflict` where nothing waits.
     """
-    return await _hand_back(database, draft_id, DraftState.REJECTED, version=version, by=by, reason=reason)
+    return await _hand_back(database, settings, draft_id, DraftState.REJECTED, version=version, by=by, reason=reason)
 
 
 async def override(
@@ -126,7 +127,10 @@ async def override(
         await tx.execute("override_approval", draft_id=draft_id, reason=reason)
         detail = {"update": published.update.seq, "why": why, "reason": reason}
         await _note(tx, by, "did not wait for approval", writing, **detail)
-        await _tell_leads(tx, settings, writing, published, by=by, why=why, reason=reason)
+        about = {"headline": published.update.headline, "story": writing.story.headline}
+        path = f"/desk/stories/{writing.story.slug}/updates/{published.update.seq}"
+        about |= {"who": by.name, "why": why, "reason": reason, "path": path}
+        await tell_leads(tx, settings, NoticeKind.OVERRIDE, about)
     await ring(bell, published)
     return published
 
@@ -170,7 +174,14 @@ async def _approve(tx: db.Connection, writing: Writing, by: Person) -> Writing:
 
 
 async def _hand_back(
-    database: db.Database, draft_id: int, state: DraftState, *, version: int, by: Person, reason: str
+    database: db.Database,
+    settings: Settings,
+    draft_id: int,
+    state: DraftState,
+    *,
+    version: int,
+    by: Person,
+    reason: str,
 ) -> Writing:
     need(by, What.APPROVE)
     reason = _reason(reason)
@@ -178,7 +189,8 @@ async def _hand_back(
         writing = await _of_version(tx, draft_id, version)
         if writing.state not in WAITING | {DraftState.APPROVED}:
             raise Conflict("This draft does not wait for anybody's eyes.", remedy="Reload the page.", field="state")
-        await tx.execute("hand_back_draft", draft_id=draft_id, state=str(state), reason=reason)
+        await tx.execute("hand_back_draft", draft_id=draft_id, state=str(state), reason=reason, missed_at=None)
+        await tell_unscheduled(tx, settings, writing, by=by, how=str(state), reason=reason)
         await _note(tx, by, str(state), writing, reason=reason)
         return await locked(tx, draft_id)
 
@@ -214,28 +226,3 @@ async def _note(tx: db.Connection, by: Person, action: str, writing: Writing, **
     await audit.note(
         tx, actor=by.email, action=action, subject=writing.subject, content_hash=writing.content_hash, detail=about
     )
-
-
-async def _tell_leads(
-    tx: db.Connection, settings: Settings, writing: Writing, published: Published, *, by: Person, why: str, reason: str
-) -> None:
-    detail = {
-        "who": by.name,
-        "headline": published.update.headline,
-        "story": writing.story.headline,
-        "why": why,
-        "reason": reason,
-        "path": f"/desk/stories/{writing.story.slug}/updates/{published.update.seq}",
-    }
-    for row in await tx.all("list_leads"):
-        address = parse_address(row["email"])
-        await tx.execute(
-            "owe_desk_mail",
-            kind=str(NoticeKind.OVERRIDE),
-            email=address.email,
-            address_hash=address_hash(settings.secret_key, address),
-            locale="en",
-            timezone=settings.newsroom.timezone,
-            seconds=MAIL_LIFE,
-            detail=json.dumps(detail, ensure_ascii=False),
-        )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from dispatcher import approval, audit, db, publishing
+from dispatcher.config import Settings
 from dispatcher.drafting.clocks import Clock, check_ahead, clock_of, earliest, moment, wall_time
 from dispatcher.drafting.going_out import CLOSED_STATES
 from dispatcher.drafting.keeping import need_unpublished
+from dispatcher.drafting.telling import tell_unscheduled
 from dispatcher.drafting.writing import Writing, locked, need, need_version
 from dispatcher.errors import Conflict, StoryClosed
 from dispatcher.model import DraftState
@@ -64,10 +66,11 @@ async def schedule(
         return made
 
 
-async def unschedule(database: db.Database, draft_id: int, *, version: int, by: Person) -> Writing:
+async def unschedule(database: db.Database, settings: Settings, draft_id: int, *, version: int, by: Person) -> Writing:
     """Have a draft not sent by itself any more; it is a draft again, and approved no longer.
 
-    Raises `SavedMeanwhile`, `NotFound`, `NotYours`, and `Conflict` for what is not scheduled or has gone out.
+    Whoever scheduled it gets a mail, if that is somebody else. Raises `SavedMeanwhile`, `NotFound`, `NotYours`, and
+    `Conflict` for what is not scheduled or has gone out.
     """
     need(by, What.SEND)
     async with database.transaction() as tx:
@@ -76,7 +79,8 @@ async def unschedule(database: db.Database, draft_id: int, *, version: int, by: 
         need_version(writing, version)
         if writing.state is not DraftState.SCHEDULED:
             raise Conflict("This draft is not scheduled.", remedy="Reload the page.", field="state")
-        await tx.execute("hand_back_draft", draft_id=draft_id, state=str(DraftState.DRAFT), reason=None)
+        await tx.execute("hand_back_draft", draft_id=draft_id, state=str(DraftState.DRAFT), reason=None, missed_at=None)
+        await tell_unscheduled(tx, settings, writing, by=by, how="cancelled")
         await audit.note(
             tx,
             actor=by.email,

@@ -44,6 +44,12 @@ class SavedMeanwhile(Conflict):
         super().__init__(f"{by} has changed this draft meanwhile. Nothing of yours was saved or sent.", field="version")
 
 
+class StillScheduled(Conflict):
+    """This draft is scheduled, and changing it takes it off the schedule."""
+
+    remedy = "Say that it may, or leave the draft as it is."
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text:
     """What a draft says, and to whom: whatever changes here voids an approval."""
@@ -120,6 +126,7 @@ class Writing:
     send_at: datetime | None  #: when it is scheduled for; by readers' clocks, when it begins
     send_local: datetime | None  #: by each reader's own clock
     scheduled_by: Person | None
+    missed_at: datetime | None  #: when it was to go out and could not, until somebody sees to it
     update_seq: int | None  #: what it is published as
     handed_in_by: str | None  #: the API token that brought it
     created_at: datetime
@@ -267,6 +274,7 @@ def _writing_from(row: db.Row, people: dict[int, Person], story: Story, others: 
         send_at=row["send_at"],
         send_local=row["send_local"],
         scheduled_by=people.get(row["scheduled_by"]),
+        missed_at=row["missed_at"],
         update_seq=row["update_seq"],
         handed_in_by=row["handed_in_by"],
         created_at=row["created_at"],

@@ -17,13 +17,17 @@ from dispatcher.rendering.wording import Wording, wording, zone
 #: Those about a story that the reader follows: they can be left with one click (RFC 8058).
 _LEFT_BY_ONE_CLICK = frozenset({NoticeKind.FOLLOWING, NoticeKind.ALREADY})
 #: Those that are about no story.
-_ABOUT_NO_STORY = frozenset({NoticeKind.LINK, NoticeKind.INVITATION, NoticeKind.OVERRIDE})
+_ABOUT_NO_STORY = frozenset(
+    {NoticeKind.LINK, NoticeKind.INVITATION, NoticeKind.OVERRIDE, NoticeKind.NOT_SENT, NoticeKind.UNSCHEDULED}
+)
 #: Those that say what the letter of an update says.
 _ARE_UPDATES = frozenset({NoticeKind.CATCH_UP, NoticeKind.TEST})
 #: What a mail to the desk says, by the names of its parts.
 _PARTS = {
     NoticeKind.INVITATION: frozenset({"by", "role", "is_reset"}),
     NoticeKind.OVERRIDE: frozenset({"who", "headline", "story", "why", "reason"}),
+    NoticeKind.NOT_SENT: frozenset({"who", "headline", "story", "at", "local", "why"}),
+    NoticeKind.UNSCHEDULED: frozenset({"who", "how", "headline", "story", "at", "local", "reason"}),
 }
 
 
@@ -79,6 +83,12 @@ def notice_context(view: NoticeView, words: Wording, stamp: datetime) -> dict[st
         "newsroom": newsroom_context(view.newsroom, view.public_url),
         "sent": {"day": words.day(stamp), "time": words.time(stamp)},
     }
+    if "at" in parts:
+        due = datetime.fromisoformat(parts["local"] or parts["at"])
+        of_readers = bool(parts["local"])
+        there = due.replace(tzinfo=stamp.tzinfo) if of_readers else due.astimezone(stamp.tzinfo)
+        time = f"{there:%H:%M}" if of_readers else words.time(there)
+        context["due"] = {"day": words.day(there), "time": time, "of_readers": of_readers}
     if view.story is not None:
         url = f"{view.public_url}/s/{view.story.slug}"
         context["story"] = {"headline": line(view.story.headline), "url": url}

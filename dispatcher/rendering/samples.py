@@ -25,6 +25,8 @@ def sample_notices() -> list[NoticeView]:
         bare,
         replace(bare, kind=NoticeKind.INVITATION, parts=_INVITED),
         replace(bare, kind=NoticeKind.OVERRIDE, parts=_OVERRULED),
+        replace(bare, kind=NoticeKind.NOT_SENT, parts=_NOT_SENT),
+        replace(bare, kind=NoticeKind.UNSCHEDULED, parts=_UNSCHEDULED),
     ]
 
 
@@ -36,6 +38,14 @@ _OVERRULED = (
     ("why", "it is breaking news"),
     ("reason", "nobody else was awake"),
 )
+_DUE = (
+    ("who", "Ines Falk"),
+    ("headline", "Water is over the wall"),
+    ("story", "Karsholm dam"),
+    ("at", "2025-11-09T18:00:00+00:00"),
+)
+_NOT_SENT = (*_DUE, ("local", ""), ("why", "Nobody has approved it."))
+_UNSCHEDULED = (*_DUE, ("local", "2025-11-09T18:00:00"), ("how", "changed"), ("reason", ""))
 
 
 def sample_views() -> list[UpdateView]:

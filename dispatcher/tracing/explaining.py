@@ -28,6 +28,8 @@ NOTICES = {
     "invitation": "Invited to the desk, or sent a link for a new password",
     "test": "Sent a test of a draft",
     "override": "Told of an update that went out without approval",
+    "not_sent": "Told of a draft that did not go out at its time",
+    "unscheduled": "Told of a draft that somebody took off the schedule",
 }
 
 

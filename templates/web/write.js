@@ -21,7 +21,7 @@ let isAsked = false; // whether what a change undoes may be undone
 let isSure = false;
 
 function typed() {
-  return new URLSearchParams([...new FormData(form)].filter(([name]) => !["csrf", "version", "do", "reason", "at", "clock"].includes(name))).toString();
+  return new URLSearchParams([...new FormData(form)].filter(([name]) => !["csrf", "version", "do", "sure", "reason", "at", "clock"].includes(name))).toString();
 }
 
 function said(text, tone) {
@@ -102,6 +102,7 @@ async function saveNow() {
   const found = await answer.json();
   if (found.problem) return refused(found.problem, answer.status);
   saved = sent;
+  sure(false);
   forget();
   tell("");
   took(found);
@@ -122,6 +123,11 @@ function refused(problem, status) {
   keep();
   said("Not saved.", "stop");
   if (status === 409 && problem.by) return conflict(problem);
+  if (problem.state) { // it has been scheduled meanwhile
+    state = problem.state;
+    sure(false);
+    return undoes();
+  }
   if (status === 409) return form.requestSubmit(); // it went out meanwhile: the answer is a page with what was typed
   tell("stop", `${problem.message} ${problem.remedy}`);
 }
@@ -148,14 +154,25 @@ function gone() {
   tell("stop", "Somebody has thrown this draft away. What you wrote is still below, to be copied into another.", ["To the drafts", "/desk/drafts"]);
 }
 
+// Whether what a change undoes may be undone: the server asks as well, of whoever does not say so.
+function sure(yes) {
+  isSure = yes;
+  isAsked = yes;
+  for (const said of form.querySelectorAll("input[name=sure]")) said.remove();
+  if (!yes) return;
+  const said = document.createElement("input");
+  Object.assign(said, { type: "hidden", name: "sure", value: "yes" });
+  form.append(said);
+}
+
 // A letter typed by accident must not undo what others rely on.
 function undoes() {
   if (isSure || typed() === saved) return false;
-  const undone = { scheduled: "This draft is scheduled, and a change cancels that.", approved: "This draft is approved, and a change voids that." }[state.state];
+  const undone = state.undoes || (state.state === "approved" ? "This draft is approved, and a change voids that." : "");
   if (undone && !isAsked) {
     isAsked = true;
     tell("wait", undone,
-      ["Save the change", () => { isSure = true; tell(""); save(); }],
+      ["Save the change", () => { sure(true); tell(""); save(); }],
       ["Drop the change", () => { forget(); isDropped = true; location.reload(); }]);
   }
   return Boolean(undone);

@@ -119,7 +119,9 @@ async def test_author_last_editor_and_submitter_cannot_approve(room: Newsroom, d
     lea, leo = desk["lea"], desk["leo"]
     authored = await submitted(room, lea)
     edited = await submitted(room, desk["ann"])
-    edited = await drafting.save(room.database, edited.id, replace(BREAKING, body="Lea"), version=1, by=lea)
+    edited = await drafting.save(
+        room.database, room.settings, edited.id, replace(BREAKING, body="Lea"), version=1, by=lea
+    )
     asked = await drafting.begin(room.database, "dam", by=desk["ann"], text=BREAKING)
     asked = await drafting.submit(room.database, asked.id, version=1, by=lea)
 
@@ -157,12 +159,14 @@ async def test_any_edit_voids_an_approval(room: Newsroom, desk: dict[str, Person
         draft = await submitted(room, desk["ann"])
         await drafting.approve(room.database, draft.id, version=1, by=desk["lea"])
 
-        edited = await drafting.save(room.database, draft.id, change(BREAKING), version=1, by=desk["ann"])
+        edited = await drafting.save(
+            room.database, room.settings, draft.id, change(BREAKING), version=1, by=desk["ann"]
+        )
 
         assert (edited.state, edited.is_approved, edited.approved_by) == (DraftState.DRAFT, False, None), name
         with pytest.raises(ApprovalRequired):
             await drafting.send(room.database, room.bell, draft.id, version=2, by=desk["ed"])
-        again = await drafting.save(room.database, draft.id, BREAKING, version=2, by=desk["ann"])
+        again = await drafting.save(room.database, room.settings, draft.id, BREAKING, version=2, by=desk["ann"])
         assert not again.is_approved, f"{name}: changed back is not approved"
         assert "changed an approved draft" in await log_of(room, draft.subject)
 
@@ -202,7 +206,9 @@ SLUGGED = _Slugged()
 async def test_an_approval_of_what_is_not_there_any_more_is_refused(room: Newsroom, desk: dict[str, Person]) -> None:
     await set_rule(room, breaking=True)
     seen = await submitted(room, desk["ann"])
-    now = await drafting.save(room.database, seen.id, replace(BREAKING, headline="It holds"), version=1, by=desk["ann"])
+    now = await drafting.save(
+        room.database, room.settings, seen.id, replace(BREAKING, headline="It holds"), version=1, by=desk["ann"]
+    )
 
     for version, content_hash in ((1, seen.content_hash), (1, None), (2, seen.content_hash)):
         with pytest.raises(SavedMeanwhile, match="Ann has changed"):
@@ -241,17 +247,19 @@ async def test_a_draft_that_came_back_goes_nowhere_before_it_is_changed(
     for back in (drafting.return_, drafting.reject):
         draft = await submitted(room, desk["ann"], TEXT)
         with pytest.raises(Invalid) as caught:
-            await back(room.database, draft.id, version=1, by=desk["lea"], reason=" ")
+            await back(room.database, room.settings, draft.id, version=1, by=desk["lea"], reason=" ")
         assert caught.value.field == "reason"
         with pytest.raises(NotYours):
-            await back(room.database, draft.id, version=1, by=desk["ed"], reason="No")
-        done = await back(room.database, draft.id, version=1, by=desk["lea"], reason="Name the\nsource")
+            await back(room.database, room.settings, draft.id, version=1, by=desk["ed"], reason="No")
+        done = await back(room.database, room.settings, draft.id, version=1, by=desk["lea"], reason="Name the\nsource")
         assert done.reason == "Name the source"
         with pytest.raises(Conflict, match="Name the source"):
             await drafting.send(room.database, room.bell, draft.id, version=1, by=desk["ed"])
         with pytest.raises(Conflict):
             await drafting.approve(room.database, draft.id, version=1, by=desk["lea"])
-        changed = await drafting.save(room.database, draft.id, replace(TEXT, body="Says A."), version=1, by=desk["ann"])
+        changed = await drafting.save(
+            room.database, room.settings, draft.id, replace(TEXT, body="Says A."), version=1, by=desk["ann"]
+        )
         assert (changed.state, changed.reason) == (DraftState.DRAFT, "Name the source")
         await drafting.send(room.database, room.bell, draft.id, version=2, by=desk["ed"])
     assert await updates(room) == 4

@@ -49,7 +49,7 @@ async def test_a_draft_may_be_incomplete_and_is_found_as_it_was_saved(room: News
     begun = await drafting.begin(room.database, "dam", by=ada)
     text = Text(headline=" Water rises ", body="One\r\ntwo", expires_in=timedelta(hours=6))
 
-    saved = await drafting.save(room.database, begun.id, text, version=1, by=ben)
+    saved = await drafting.save(room.database, room.settings, begun.id, text, version=1, by=ben)
     found = await drafting.find(room.database, begun.id)
 
     assert begun.text == Text()
@@ -63,7 +63,7 @@ async def test_saving_the_same_again_is_no_new_version(room: Newsroom) -> None:
     ada = await employ(room, "ada", Role.REPORTER)
     draft = await drafting.begin(room.database, "dam", by=ada, text=TEXT)
 
-    saved = await drafting.save(room.database, draft.id, TEXT, version=1, by=ada)
+    saved = await drafting.save(room.database, room.settings, draft.id, TEXT, version=1, by=ada)
 
     assert saved.version == 1
     assert saved.updated_at == draft.updated_at
@@ -73,10 +73,10 @@ async def test_whoever_saves_second_hears_who_was_first_and_what_they_wrote(room
     ada, ben = await employ(room, "ada", Role.EDITOR), await employ(room, "ben", Role.EDITOR)
     draft = await drafting.begin(room.database, "dam", by=ada, text=TEXT)
     bens = replace(TEXT, headline="The wall holds", body="It holds.\n\nThe gauge reads 6.12 m.")
-    await drafting.save(room.database, draft.id, bens, version=1, by=ben)
+    await drafting.save(room.database, room.settings, draft.id, bens, version=1, by=ben)
 
     with pytest.raises(SavedMeanwhile, match="Ben has changed") as caught:
-        await drafting.save(room.database, draft.id, replace(TEXT, summary="Mine"), version=1, by=ada)
+        await drafting.save(room.database, room.settings, draft.id, replace(TEXT, summary="Mine"), version=1, by=ada)
     with pytest.raises(SavedMeanwhile):
         await drafting.send(room.database, room.bell, draft.id, version=1, by=ada)
     found = await drafting.find(room.database, draft.id)
@@ -115,7 +115,7 @@ async def test_a_text_that_cannot_be_kept_names_the_field_and_changes_nothing(
     draft = await drafting.begin(room.database, "dam", by=ada, text=TEXT)
 
     with pytest.raises(error) as caught:
-        await drafting.save(room.database, draft.id, replace(TEXT, **change), version=1, by=ada)
+        await drafting.save(room.database, room.settings, draft.id, replace(TEXT, **change), version=1, by=ada)
 
     assert caught.value.field == field
     assert (await drafting.find(room.database, draft.id)).text == TEXT
@@ -164,14 +164,14 @@ async def test_a_reporter_throws_away_their_own_drafts_and_an_editor_anybodys(ro
     one, two, three = [await drafting.begin(room.database, "dam", by=ada, text=TEXT) for _ in range(3)]
 
     with pytest.raises(NotYours):
-        await drafting.discard(room.database, one.id, by=ben)
-    await drafting.discard(room.database, one.id, by=ada)
-    await drafting.discard(room.database, two.id, by=carl)
+        await drafting.discard(room.database, room.settings, one.id, by=ben)
+    await drafting.discard(room.database, room.settings, one.id, by=ada)
+    await drafting.discard(room.database, room.settings, two.id, by=carl)
     await drafting.send(room.database, room.bell, three.id, version=1, by=carl)
     with pytest.raises(Conflict, match="published already, as update 1"):
-        await drafting.discard(room.database, three.id, by=carl)
+        await drafting.discard(room.database, room.settings, three.id, by=carl)
     with pytest.raises(Conflict, match="published already"):
-        await drafting.save(room.database, three.id, Text(), version=1, by=ada)
+        await drafting.save(room.database, room.settings, three.id, Text(), version=1, by=ada)
 
     assert await drafting.listing(room.database) == []
     assert (await log_of(room, one.subject))[-1] == "discarded a draft"
@@ -200,7 +200,9 @@ async def test_only_the_last_versions_of_a_draft_are_kept_and_none_once_it_is_ou
     ada = await employ(room, "ada", Role.EDITOR)
     draft = await drafting.begin(room.database, "dam", by=ada, text=TEXT)
     for version in range(1, 53):
-        await drafting.save(room.database, draft.id, replace(TEXT, body=f"Save {version}"), version=version, by=ada)
+        await drafting.save(
+            room.database, room.settings, draft.id, replace(TEXT, body=f"Save {version}"), version=version, by=ada
+        )
     found = await drafting.find(room.database, draft.id)
 
     kept = await room.run("SELECT count(*) AS n, min(version) AS first FROM revisions")

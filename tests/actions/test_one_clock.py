@@ -75,7 +75,7 @@ async def test_a_draft_is_scheduled_published_and_expires_by_the_databases_clock
     second = await drafting.begin(room.database, "dam", by=ed, text=replace(TEXT, expires_in=HOUR))
     await schedule(room, second, ed, here(AHEAD + HOUR))
     await room.run("UPDATE drafts SET send_at = clock_timestamp() - interval '2 hours' WHERE state = 'scheduled'")
-    await drafting.publish_due(room.database, room.bell)
+    await drafting.publish_due(room.database, room.bell, room.settings)
 
     assert sent.update.expires_at is not None
     assert timedelta() < sent.update.expires_at - here(AHEAD) <= HOUR

@@ -61,7 +61,7 @@ async def make_due(room: Newsroom, writing: Writing, ago: timedelta = timedelta(
 
 
 async def publish_due(room: Newsroom) -> int:
-    return await drafting.publish_due(room.database, room.bell)
+    return await drafting.publish_due(room.database, room.bell, room.settings)
 
 
 def test_a_time_that_the_clocks_skip_is_refused_and_one_that_they_show_twice_is_the_first() -> None:
@@ -121,12 +121,14 @@ async def test_a_schedule_can_be_edited_and_cancelled_and_whoever_edits_voids_it
     later = await drafting.schedule(room.database, draft.id, version=1, by=ed, at=TOMORROW, clock="reader", zone=KYIV)
     assert later.send_local == datetime.fromisoformat(TOMORROW)
 
-    cancelled = await drafting.unschedule(room.database, draft.id, version=1, by=ed)
+    cancelled = await drafting.unschedule(room.database, room.settings, draft.id, version=1, by=ed)
     assert (cancelled.state, cancelled.send_at, cancelled.send_local) == (DraftState.DRAFT, None, None)
     with pytest.raises(Conflict, match="not scheduled"):
-        await drafting.unschedule(room.database, draft.id, version=1, by=ed)
+        await drafting.unschedule(room.database, room.settings, draft.id, version=1, by=ed)
     await drafting.schedule(room.database, draft.id, version=1, by=ed, at=TOMORROW, clock="newsroom", zone=KYIV)
-    edited = await drafting.save(room.database, draft.id, replace(TEXT, body="Other"), version=1, by=ed)
+    edited = await drafting.save(
+        room.database, room.settings, draft.id, replace(TEXT, body="Other"), version=1, by=ed, unschedules=True
+    )
     assert (edited.state, edited.send_at) == (DraftState.DRAFT, None)
     with pytest.raises(SavedMeanwhile):
         await drafting.schedule(room.database, draft.id, version=1, by=ed, at=TOMORROW, clock="newsroom", zone=KYIV)
@@ -220,10 +222,11 @@ import asyncio
 import sys
 from dispatcher import db, drafting
 from dispatcher.nudges import Bell
+from tests.support.newsroom import settings_for
 
 async def main():
     async with db.Database(sys.argv[1], size=2) as database:
-        await drafting.publish_due(database, Bell(sys.argv[2]))
+        await drafting.publish_due(database, Bell(sys.argv[2]), settings_for(sys.argv[1]))
 
 asyncio.run(main())
 """

@@ -156,7 +156,9 @@ def test_a_letter_by_accident_undoes_no_schedule(window: Callable[..., Window], 
 
     page.get_by_label("Headline").press("End")
     page.keyboard.type("x")
-    expect(page.get_by_role("alert")).to_contain_text("This draft is scheduled, and a change cancels that.")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "Changing it takes it off the schedule; you have to schedule it again."
+    )
     page.get_by_role("button", name="Drop the change").click()
     expect(page.get_by_label("Headline")).to_have_value("Millgate levee gives way")
     assert site.look("SELECT state::text FROM drafts") == [("scheduled",)]

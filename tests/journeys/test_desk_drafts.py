@@ -185,6 +185,26 @@ def test_somebody_begins_a_draft_and_a_schedule_is_cancelled_from_the_list(site:
         assert "Nothing is being written" in ann.get("/desk/drafts").text
 
 
+def test_what_did_not_go_out_at_its_time_is_marked_until_somebody_acts(site: Site) -> None:
+    site.create_story()
+    employ(site, LEA)
+    number = hand_in(site)
+    site.look(
+        "UPDATE drafts SET state = 'draft', missed_at = '2026-11-01 18:00Z', reason = 'It was not sent. <b>Closed.'"
+    )
+    with tab(site, LEA) as lea:
+        for page in ("/desk/drafts", "/desk/stories/tarrow-flood", f"/desk/drafts/{number}"):
+            assert "Not sent" in lea.get(page).text, page
+        listed, card = lea.get("/desk/drafts").text, lea.get(f"/desk/drafts/{number}").text
+        for page in (listed, card):
+            assert "It was to go out Sun 1 November 2026, 18:00 UTC." in page
+            assert "It was not sent. &lt;b&gt;Closed." in page
+        assert "Did not go out at their time" in listed
+        sealed = form_of(lea.get(f"/desk/drafts/{number}/approve").text)
+        lea.client.post(f"/desk/drafts/{number}", data={**sealed, **ARTICLE, "headline": "Another", "do": "save"})
+        assert "Not sent" not in lea.get("/desk/drafts").text
+
+
 def cancel(opened: Tab, number: int) -> httpx2.Response:
     return opened.submit("/desk/drafts", do=f"unschedule:{number}", version="1")
 

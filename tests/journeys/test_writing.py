@@ -311,6 +311,23 @@ def test_an_update_is_scheduled_and_an_edit_or_a_button_cancels_that(desk: Site)
         assert "Cancel the schedule" in ben.get(path).text
         assert press(ben, path, "unschedule").headers["location"].endswith("unscheduled")
         assert desk.look("SELECT state::text, send_at FROM drafts") == [("draft", None)]
+        assert press(ben, path, "schedule", **TEXT, at=soon, clock="newsroom").headers["location"].endswith("scheduled")
+        with tab(desk, REP) as ann:
+            changed = {**TEXT, "body": "- It gave way at ten."}
+            for do in ("save", "test", "preview:dark", "submit"):
+                asked = press(ann, path, do, **changed)
+                assert (asked.status_code, changed["body"] in asked.text) == (409, True)
+                assert "Changing it takes it off the schedule; an editor has to schedule it again." in asked.text
+                assert "Ben, who scheduled it, is told by mail." in asked.text
+            refused = save(ann, path, **changed)
+            assert refused.status_code == 409
+            assert "takes it off the schedule" in refused.json()["problem"]["state"]["undoes"]
+            assert desk.look("SELECT state::text, version FROM drafts") == [
+                ("scheduled", int(field_of(ann.get(path).text, "version")))
+            ]
+            assert press(ann, path, "off", **changed).status_code == 303
+        assert desk.look("SELECT state::text, body FROM drafts") == [("draft", changed["body"])]
+        assert ("unscheduled", BEN) in desk.mails_owed()
 
 
 def test_a_correction_says_who_gets_which_words(desk: Site) -> None:

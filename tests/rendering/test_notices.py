@@ -51,6 +51,8 @@ def links(mail: Mail) -> set[str]:
         (NoticeKind.LINK, "The link to your alerts"),
         (NoticeKind.INVITATION, "You are invited to the desk"),
         (NoticeKind.OVERRIDE, "Sent without approval: “Water is over the wall”"),
+        (NoticeKind.NOT_SENT, "Not sent at 19:00 CET: “Water is over the wall”"),
+        (NoticeKind.UNSCHEDULED, "Off the schedule: “Water is over the wall”"),
     ],
 )
 def test_a_subject_says_in_a_list_of_mails_what_it_is_about(kind: NoticeKind, subject: str) -> None:
@@ -135,7 +137,7 @@ def test_a_notice_for_a_ukrainian_reader_has_no_english_sentence(kind: NoticeKin
     headline = VIEWS[kind].story.headline if VIEWS[kind].story else dict(VIEWS[kind].parts).get("headline", "")  # type: ignore[union-attr]
 
     assert re.findall(r"[A-Za-z]+", ours) == []
-    assert re.findall(r"[A-Za-z]+", mail.subject.replace(headline, "")) == []
+    assert re.findall(r"[A-Za-z]+", mail.subject.replace(headline, "").replace("CET", "")) == []
 
 
 def test_markup_in_a_headline_or_a_newsrooms_name_is_shown_as_text() -> None:
@@ -200,6 +202,21 @@ def test_leads_are_told_who_sent_what_without_approval_and_why() -> None:
         assert "Ines Falk did not wait for a second person with this update of “Karsholm dam”" in part
         assert "Why it was to wait: it is breaking news" in part
         assert "Reason given: nobody else was awake" in part
+
+
+def test_whoever_scheduled_what_does_not_go_out_reads_when_why_and_what_to_do() -> None:
+    to_desk = ANA._replace(leave_url="https://ledger.example/desk/drafts/7", manage_url="", wish="")
+    missed, off = notice(NoticeKind.NOT_SENT, to_desk), notice(NoticeKind.UNSCHEDULED, to_desk)
+
+    for part in (missed.shown, missed.read):
+        assert "was to go out on Sun 9 Nov 2025, 19:00 CET; Ines Falk had scheduled it. It did not." in part
+        assert "Why: Nobody has approved it." in part
+        assert "send it now or schedule it again" in part
+    for part in (off.shown, off.read):
+        assert "which you scheduled for Sun 9 Nov 2025, 18:00 by each reader’s clock, does not go out then" in part
+        assert "Ines Falk has changed it." in part
+        assert "Reason given" not in part
+    assert links(missed) == links(off) == {to_desk.leave_url, "https://ledger.example/"}
 
 
 def test_a_notice_that_can_be_left_is_not_sent_without_its_link() -> None:

@@ -146,7 +146,7 @@ async def work(ground: Ground, port: int) -> None:
         room = Newsroom(database, settings, Bell(NO_BROKER))
         while await following.answer(database, SECRET):
             pass
-        await drafting.publish_due(database, room.bell)
+        await drafting.publish_due(database, room.bell, room.settings)
         await merging.move(database)
         await closing.release(database)
         await monitoring.watch(database)
@@ -232,7 +232,9 @@ async def write(ground: Ground) -> None:
         bell = Bell(NO_BROKER)
         ada = next(each for each in await people.everybody(database) if each.email == ADA)
         draft = await drafting.begin(database, "tarrow-flood", by=ada, text=Text(headline="Now", body="It fell."))
-        await drafting.save(database, draft.id, draft.text, version=draft.version, by=ada)
+        await drafting.save(
+            database, worker_settings(ground.urls["web"]), draft.id, draft.text, version=draft.version, by=ada
+        )
         sent = await drafting.send(database, bell, draft.id, version=draft.version, by=ada)
         await drilling.drill(database, bell, "tarrow-flood", Draft(headline="Drill", body="A drill."), by=ADA)
         await withdrawing.withdraw(database, bell, "tarrow-flood", sent.update.seq, by=ADA, reason="not so")

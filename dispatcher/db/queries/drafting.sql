@@ -66,13 +66,13 @@ SELECT id, %(person_id)s FROM drafts WHERE id = %(draft_id)s
 ON CONFLICT (draft_id, person_id) DO UPDATE SET seen_at = clock_timestamp();
 
 -- name: save_draft
--- Another text for a draft: whatever it was approved and scheduled as is void. One that waits for approval goes on
--- waiting.
+-- Another text for a draft: whatever it was approved and scheduled as is void, and that it missed its time is seen to. One
+-- that waits for approval goes on waiting.
 UPDATE drafts SET kind = %(kind)s::update_kind, importance = %(importance)s::importance, headline = %(headline)s,
     summary = %(summary)s, body = %(body)s, corrects = %(corrects)s::bigint, replaces = %(replaces)s,
     expires_in = %(expires_in)s::interval, successor_id = %(successor_id)s::bigint,
     version = version + 1, last_editor = %(by)s, updated_at = clock_timestamp(),
-    state = CASE WHEN state = 'submitted' THEN state ELSE 'draft' END,
+    state = CASE WHEN state = 'submitted' THEN state ELSE 'draft' END, missed_at = NULL,
     approved_by = NULL, approved_at = NULL, approved_hash = NULL, send_at = NULL, send_local = NULL, scheduled_by = NULL
 WHERE id = %(draft_id)s;
 
@@ -100,18 +100,19 @@ DELETE FROM drafts WHERE id = %(draft_id)s;
 -- name: submit_draft
 -- Somebody asks for a second pair of eyes.
 UPDATE drafts SET state = CASE WHEN state = 'scheduled' THEN state ELSE 'submitted' END, submitted_by = %(by)s,
-    submitted_at = clock_timestamp(), reason = NULL, updated_at = clock_timestamp()
+    submitted_at = clock_timestamp(), reason = NULL, missed_at = NULL, updated_at = clock_timestamp()
 WHERE id = %(draft_id)s;
 
 -- name: approve_draft
 -- A second person stands by exactly this. What is scheduled stays so.
 UPDATE drafts SET state = CASE WHEN state = 'scheduled' THEN state ELSE 'approved' END, approved_by = %(by)s,
-    approved_at = clock_timestamp(), approved_hash = %(hash)s, reason = NULL, updated_at = clock_timestamp()
+    approved_at = clock_timestamp(), approved_hash = %(hash)s, reason = NULL, missed_at = NULL, updated_at = clock_timestamp()
 WHERE id = %(draft_id)s;
 
 -- name: hand_back_draft
--- Back to whoever writes it, with a reason; it is neither approved nor scheduled any more.
-UPDATE drafts SET state = %(state)s::draft_state, reason = %(reason)s, updated_at = clock_timestamp(),
+-- Back to whoever writes it, with a reason; it is neither approved nor scheduled any more. `missed_at`: when it was to go out,
+-- if that could not be.
+UPDATE drafts SET state = %(state)s::draft_state, reason = %(reason)s, missed_at = %(missed_at)s, updated_at = clock_timestamp(),
     approved_by = NULL, approved_at = NULL, approved_hash = NULL, send_at = NULL, send_local = NULL, scheduled_by = NULL
 WHERE id = %(draft_id)s;
 
@@ -122,7 +123,7 @@ UPDATE drafts SET is_override = true, reason = %(reason)s WHERE id = %(draft_id)
 -- name: schedule_draft
 -- It goes out at this moment. Whoever approved it approved another time.
 UPDATE drafts SET state = 'scheduled', send_at = %(send_at)s, send_local = %(send_local)s::timestamp,
-    scheduled_by = %(by)s, approved_by = NULL, approved_at = NULL, approved_hash = NULL, reason = NULL,
+    scheduled_by = %(by)s, approved_by = NULL, approved_at = NULL, approved_hash = NULL, reason = NULL, missed_at = NULL,
     submitted_by = CASE WHEN %(waits)s THEN %(by)s ELSE submitted_by END,
     submitted_at = CASE WHEN %(waits)s THEN clock_timestamp() ELSE submitted_at END, updated_at = clock_timestamp()
 WHERE id = %(draft_id)s;
@@ -139,7 +140,7 @@ ORDER BY d.send_at, d.id LIMIT 1 FOR UPDATE SKIP LOCKED;
 
 -- name: mark_published
 -- The draft is an update now.
-UPDATE drafts SET state = 'published', update_id = %(update_id)s, send_at = NULL, scheduled_by = NULL,
+UPDATE drafts SET state = 'published', update_id = %(update_id)s, send_at = NULL, scheduled_by = NULL, missed_at = NULL,
     updated_at = clock_timestamp()
 WHERE id = %(draft_id)s;
 

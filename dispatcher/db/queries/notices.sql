@@ -31,6 +31,8 @@ SELECT n.id, n.kind, n.email, n.address_hash, n.subscriber_id, n.confirmation_id
                AND i.used_at IS NULL AND i.expires_at > clock_timestamp())
            WHEN 'test' THEN false
            WHEN 'override' THEN false
+           WHEN 'not_sent' THEN false
+           WHEN 'unscheduled' THEN false
            ELSE f.subscriber_id IS NULL OR f.ended_at IS NOT NULL
        END AS withdrawn
 FROM claimed n
@@ -41,7 +43,7 @@ LEFT JOIN subscriptions f ON f.story_id = n.story_id AND f.subscriber_id = n.sub
 LEFT JOIN updates u ON u.id = n.update_id
 LEFT JOIN blasts b ON b.update_id = n.update_id AND b.channel = 'email'
 LEFT JOIN suppressions x ON x.address_hash = n.address_hash
-      AND NOT (n.kind IN ('confirm', 'invitation', 'test', 'override') AND x.reason = 'erased by the reader')
+      AND NOT (n.kind IN ('confirm', 'invitation', 'test', 'override', 'not_sent', 'unscheduled') AND x.reason = 'erased by the reader')
 ORDER BY n.id;
 
 -- name: record_notices

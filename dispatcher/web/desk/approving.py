@@ -112,13 +112,17 @@ async def _override(visit: Visit, number: int, version: int) -> Response:
 
 async def _return(visit: Visit, number: int, version: int) -> Response:
     reason = visit.form.get("reason")
-    await drafting.return_(visit.here.database, number, version=version, by=visit.person, reason=reason)
+    await drafting.return_(
+        visit.here.database, visit.here.settings, number, version=version, by=visit.person, reason=reason
+    )
     return visit.lead_to("/desk/drafts", done="returned")
 
 
 async def _reject(visit: Visit, number: int, version: int) -> Response:
     reason = visit.form.get("reason")
-    await drafting.reject(visit.here.database, number, version=version, by=visit.person, reason=reason)
+    await drafting.reject(
+        visit.here.database, visit.here.settings, number, version=version, by=visit.person, reason=reason
+    )
     return visit.lead_to("/desk/drafts", done="rejected")
 
 

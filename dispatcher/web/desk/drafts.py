@@ -1,4 +1,4 @@
-"""What is being written: one's own drafts, what waits for a second person, what is scheduled, what came back."""
+"""What is being written: what missed its time, what waits for a second person, one's own drafts, what is scheduled."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dispatcher import drafting
 from dispatcher.drafting import Writing
 from dispatcher.errors import Conflict, DispatcherError, Invalid, NotFound
 from dispatcher.model import DraftState, Importance, Kind
+from dispatcher.people import Person
 from dispatcher.roles import What
 from dispatcher.web.desk.visiting import Visit, done_word
 from dispatcher.web.times import lasted, on_clock, zone_of
@@ -35,6 +36,8 @@ STATES = {
     DraftState.APPROVED: ("Approved", "go"),
     DraftState.SCHEDULED: ("Scheduled", "go"),
 }
+#: The same for one that could not go out at its time, until somebody has seen to it.
+NOT_SENT = ("Not sent", "stop")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _Word = TypeVar("_Word", bound=StrEnum)
 
@@ -48,7 +51,7 @@ class Row:
     tone: str  #: the colour of its state, if it has one
     others: str  #: who else has it open
     waited: str = ""  #: how long it has waited for a second person
-    when: str = ""  #: when it is to go out
+    when: str = ""  #: when it is to go out, or was
 
 
 async def drafts(visit: Visit) -> Response:
@@ -64,12 +67,14 @@ async def drafts(visit: Visit) -> Response:
     waiting_ids = {each.id for each in waiting}
     rest = [each for each in found if each.id not in waiting_ids]
     scheduled = sorted((each for each in rest if each.send_at), key=lambda each: each.send_at or each.updated_at)
-    written = [each for each in rest if not each.send_at]
+    missed = [each for each in rest if each.missed_at]
+    written = [each for each in rest if not each.send_at and not each.missed_at]
     mine = [each for each in written if visit.person.id in {each.author.id, each.last_editor.id}]
     return visit.page(
         "drafts.html",
         status=200 if problem is None else problem.status,
         at="drafts",
+        missed=_rows(visit, missed),
         waiting=_rows(visit, waiting),
         mine=_rows(visit, mine),
         others=_rows(visit, [each for each in written if each not in mine]),
@@ -108,6 +113,22 @@ def when(writing: Writing, zone: str) -> str:
     return f"{local:%a} {local.day} {local:%B %Y, %H:%M} by each reader’s clock, from {on_clock(writing.send_at, zone)}"
 
 
+def missed(writing: Writing, zone: str) -> str:
+    """When a draft was to go out and could not, in words; empty once somebody has seen to that."""
+    return "" if writing.missed_at is None else f"It was to go out {on_clock(writing.missed_at, zone)}."
+
+
+def undoing(writing: Writing, person: Person, zone: str) -> str:
+    """What somebody undoes who changes a draft that is scheduled, and what it takes then; empty for any other."""
+    if writing.state is not DraftState.SCHEDULED or writing.scheduled_by is None:
+        return ""
+    words = f"This goes out {when(writing, zone)}. Changing it takes it off the schedule; "
+    words += "you have" if person.may(What.SEND) else "an editor has"
+    words += " to schedule it again."
+    scheduler = writing.scheduled_by
+    return words if scheduler.id == person.id else f"{words} {scheduler.name}, who scheduled it, is told by mail."
+
+
 def _rows(visit: Visit, writings: list[Writing]) -> list[Row]:
     return [_row(visit, each) for each in writings]
 
@@ -116,6 +137,9 @@ def _row(visit: Visit, writing: Writing) -> Row:
     state, tone = STATES[writing.state]
     if writing.state is DraftState.APPROVED and not writing.is_approved:
         state, tone = STATES[DraftState.DRAFT]
+    if writing.missed_at is not None:
+        state, tone = NOT_SENT
+    zone = visit.here.settings.newsroom.timezone
     asked = writing.submitted_at
     return Row(
         writing=writing,
@@ -123,7 +147,7 @@ def _row(visit: Visit, writing: Writing) -> Row:
         tone=tone,
         others=", ".join(each.name for each in writing.others if each.person_id != visit.person.id),
         waited="" if asked is None else lasted(datetime.now(UTC) - asked),
-        when=when(writing, visit.here.settings.newsroom.timezone),
+        when=when(writing, zone) or missed(writing, zone),
     )
 
 
@@ -132,12 +156,14 @@ async def _change(visit: Visit) -> Response:
     if action not in {"unschedule", "discard"}:
         raise Invalid("This form does not say what to do.", remedy="Reload the page, and try again.", field="do")
     if action == "discard":
-        await drafting.discard(visit.here.database, _number(number), by=visit.person)
+        await drafting.discard(visit.here.database, visit.here.settings, _number(number), by=visit.person)
         return visit.lead_to("/desk/drafts", done="discarded")
     if not visit.person.may(What.SEND):
         raise drafting.NotYours("Only those who may send cancel a schedule.")
     version = _number(visit.form.get("version") or "0")
-    await drafting.unschedule(visit.here.database, _number(number), version=version, by=visit.person)
+    await drafting.unschedule(
+        visit.here.database, visit.here.settings, _number(number), version=version, by=visit.person
+    )
     return visit.lead_to("/desk/drafts", done="unscheduled")
 
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from dispatcher import drafting, merging, overview, stories
 from dispatcher.errors import Conflict, DispatcherError, Invalid, NotFound
 from dispatcher.model import DraftState, InDoubt, Story
-from dispatcher.web.desk.drafts import STATES
+from dispatcher.web.desk.drafts import NOT_SENT, STATES
 from dispatcher.web.desk.visiting import Visit, done_word
 from dispatcher.web.readers import PRIVATE
 
@@ -49,6 +49,7 @@ async def story(visit: Visit) -> Response:
         story=board.story,
         drafts=open_drafts[:MOST_DRAFTS],
         draft_states=STATES,
+        not_sent=NOT_SENT,
         moving=await merging.left(here.database, board.story) if is_moving else 0,
         default_in_doubt=here.settings.in_doubt,
         done=done_word(visit, DONE),

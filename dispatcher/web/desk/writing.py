@@ -14,12 +14,13 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from dispatcher import audit, drafting, drilling, previewing
 from dispatcher.approval import ApprovalRequired
 from dispatcher.config import LANGUAGES
-from dispatcher.drafting import SavedMeanwhile, Text, Writing
+from dispatcher.drafting import SavedMeanwhile, StillScheduled, Text, Writing
 from dispatcher.errors import Conflict, DispatcherError, Invalid
 from dispatcher.model import DraftState
 from dispatcher.previewing import LetterImpossible
 from dispatcher.roles import What
 from dispatcher.web.desk import writing_frame, writing_parts
+from dispatcher.web.desk.drafts import missed, undoing
 from dispatcher.web.desk.visiting import Visit, done_word
 from dispatcher.web.desk.writing_counts import check_promise
 from dispatcher.web.desk.writing_form import LIVES, draft_number, text_of, version_of
@@ -59,6 +60,8 @@ async def save(visit: Visit) -> Response:
     try:
         typed = text_of(visit.form, writing.text)
         saved = await _save(visit, writing, typed, version_of(visit.form))
+    except StillScheduled as error:
+        return _trouble(visit, error, state=_state(visit, await _found(visit)))
     except TOLD as error:
         return _trouble(visit, error)
     answer = _state(visit, saved)
@@ -101,7 +104,7 @@ async def _act(visit: Visit, writing: Writing, typed: Text) -> Response:
     if writing.state is DraftState.PUBLISHED:
         return await _after(visit, writing, typed)
     if action == "discard":
-        await drafting.discard(visit.here.database, writing.id, by=visit.person)
+        await drafting.discard(visit.here.database, visit.here.settings, writing.id, by=visit.person)
         return visit.lead_to("/desk/drafts", done="discarded")
     if action not in DEEDS:
         raise Invalid("This form does not say what to do.", remedy="Reload the page, and try again.", field="do")
@@ -125,6 +128,8 @@ def _goes_to(text: Text) -> tuple[object, ...]:
     return text.kind, text.importance, text.corrects_seq
 
 
+#: Buttons of somebody who means to take a draft off the schedule.
+UNSCHEDULES = ("off", "unschedule")
 #: Buttons with a number of readers.
 PROMISES = ("send", "override")
 #: What a button needs beyond writing.
@@ -139,14 +144,15 @@ NEEDS = {
 
 async def _save(visit: Visit, writing: Writing, typed: Text, version: int) -> Writing:
     """Save what was typed over the version that was looked at; over one that says the same, nothing is in the way."""
-    database = visit.here.database
+    database, settings, by = visit.here.database, visit.here.settings, visit.person
+    is_sure = visit.form.get("sure") == "yes" or visit.form.get("do") in UNSCHEDULES
     try:
-        return await drafting.save(database, writing.id, typed, version=version, by=visit.person)
+        return await drafting.save(database, settings, writing.id, typed, version=version, by=by, unschedules=is_sure)
     except SavedMeanwhile:
         now = await _found(visit)
         if now.state is DraftState.PUBLISHED or not _same(typed, now.text):
             raise
-        return await drafting.save(database, writing.id, typed, version=now.version, by=visit.person)
+        return await drafting.save(database, settings, writing.id, typed, version=now.version, by=by)
 
 
 def _same(typed: Text, kept: Text) -> bool:
@@ -236,7 +242,9 @@ async def _schedule(visit: Visit, saved: Writing, _: str) -> Response:
 
 async def _unschedule(visit: Visit, saved: Writing, _: str) -> Response:
     if saved.state is DraftState.SCHEDULED:  # an edit that came along has cancelled it already
-        await drafting.unschedule(visit.here.database, saved.id, version=saved.version, by=visit.person)
+        await drafting.unschedule(
+            visit.here.database, visit.here.settings, saved.id, version=saved.version, by=visit.person
+        )
     return visit.lead_to(f"/desk/drafts/{saved.id}", done="unscheduled")
 
 
@@ -307,6 +315,8 @@ def _values(
         "zone": zone,
         "host": urlsplit(visit.here.settings.public_url).netloc,
         "when": on_clock(writing.send_at, zone) if writing.send_at is not None else "",
+        "missed": missed(writing, zone),
+        "undoes": undoing(writing, visit.person, zone) if isinstance(problem, StillScheduled) else "",
         "clock": datetime.now(UTC),
         "lasted": lasted,
         "may_approve": drafting.may_approve(writing, visit.person) is None,
@@ -331,13 +341,14 @@ def _state(visit: Visit, writing: Writing) -> dict[str, Any]:
         "by": writing.last_editor.name,
         "is_mine": writing.last_editor.id == visit.person.id,
         "others": [each.name for each in writing.others],
+        "undoes": undoing(writing, visit.person, visit.here.settings.newsroom.timezone),
         "live": "" if writing.update_seq is None else _live(writing.story.slug, writing.update_seq),
     }
 
 
-def _trouble(visit: Visit, error: DispatcherError) -> Response:
+def _trouble(visit: Visit, error: DispatcherError, **more: object) -> Response:
     """What is wrong with what was typed, for the script."""
-    told = {"message": error.message, "remedy": error.remedy, "field": error.field}
+    told = {"message": error.message, "remedy": error.remedy, "field": error.field, **more}
     if isinstance(error, SavedMeanwhile):
         told |= {"by": error.by, "at": on_clock(error.at, visit.here.settings.newsroom.timezone)}
     return JSONResponse({"problem": told}, error.status, headers=PRIVATE)
@@ -377,6 +388,7 @@ DEEDS: dict[str, Callable[[Visit, Writing, str], Awaitable[Response]]] = {
     "save": _saved,
     "preview": _saved,
     "mine": _saved,
+    "off": _saved,
     "test": _test,
     "drill": _drill,
     "send": _send,

@@ -211,8 +211,8 @@ CREATE TABLE import_lines (
     PRIMARY KEY (import_id, line)
 );
 CREATE FUNCTION retriable_readers(p_blast_id bigint, p_story_id bigint, p_states delivery_state[])
-RETURNS TABLE (subscriber_id bigint, version xid, state delivery_state, code integer, status text, words text, reply text,
-               reachable boolean) LANGUAGE sql STABLE AS $$
+RETURNS TABLE (subscriber_id bigint, version xid, state delivery_state, code integer, status text, words text,
+               reply text, reachable boolean) LANGUAGE sql STABLE AS $$
     SELECT d.subscriber_id, d.xmin, d.state, d.code::integer,
            CASE WHEN d.code IS NULL THEN ''
                 ELSE coalesce(substring(d.reply FROM '^[245][.][0-9]{1,3}[.][0-9]{1,3}'), '') END,
@@ -341,7 +341,8 @@ ALTER TABLE stories DROP COLUMN is_merged, DROP COLUMN released_at;
 DROP INDEX drafts_by_update;
 DROP TABLE revisions;
 DELETE FROM drafts WHERE author IS NULL OR last_editor IS NULL;
-ALTER TABLE drafts DROP COLUMN missed_at, DROP COLUMN send_local, DROP COLUMN successor_id, DROP COLUMN is_override, DROP COLUMN scheduled_by,
+ALTER TABLE drafts DROP COLUMN missed_at, DROP COLUMN send_local, DROP COLUMN successor_id, DROP COLUMN is_override,
+    DROP COLUMN scheduled_by,
     DROP COLUMN handed_in_by, DROP COLUMN handed_in_hash,
     ALTER COLUMN author SET NOT NULL, ALTER COLUMN last_editor SET NOT NULL;
 DELETE FROM deliveries WHERE blast_id IN (SELECT id FROM blasts WHERE is_drill);
