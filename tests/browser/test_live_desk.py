@@ -95,3 +95,48 @@ def test_without_scripts_the_page_comes_again_by_itself_and_asks_its_questions(c
     page.get_by_role("dialog").get_by_role("button").click()
     expect(page.get_by_text("Cancelled. Nothing more goes out.")).to_be_visible()
     context.close()
+
+
+def test_a_reason_is_tried_again_although_the_page_changes_under_the_press(chromium: Browser, site: Site) -> None:
+    employ(site, ADA)
+    site.create_story()
+    add_readers(site, 30)
+    site.publish()
+    site.look("UPDATE blasts SET state = 'sending', candidates = 30, frozen_at = now()")
+    settle(site, 0, 8, "'failed', 550, '5.7.1 not today'")
+    settle(site, 8, 11, "'failed', 552, '5.2.2 full'")
+    settle(site, 11, 15, "'accepted', 250, ''")
+    context = chromium.new_context(viewport={"width": 360, "height": 800}, color_scheme="dark")
+    page = context.new_page()
+    sign_in(page, site)
+    page.wait_for_url(f"{site.url}/desk")
+    page.goto(site.url + LIVE)
+    assert wrong_with(page) == []
+
+    page.get_by_role("button", name="Try these 8 again").hover()
+    page.mouse.down()
+    settle(site, 15, 18, "'failed', 550, '5.7.1 not today'")
+    expect(page.locator(".sums a[href$='state=failed']")).to_have_text("14", timeout=20_000)
+    page.mouse.up()
+    expect(page.get_by_text("They are tried again.")).to_be_visible()
+    assert site.look("SELECT count(*) FROM deliveries WHERE state = 'deferred'") == [(11,)]
+
+    page.get_by_role("button", name="Try these 3 again").focus()
+    page.keyboard.down(" ")
+    settle(site, 18, 20, "'failed', 552, '5.2.2 full'")
+    expect(page.locator(".sums a[href$='state=failed']")).to_have_text("5", timeout=20_000)
+    page.keyboard.up(" ")
+    expect(page.get_by_text("They are tried again.")).to_be_visible()
+    expect(page.get_by_role("button", name="Try these")).to_have_count(0)
+    assert site.look("SELECT count(*) FROM deliveries WHERE state = 'deferred'") == [(16,)]
+    context.close()
+
+
+def settle(site: Site, first: int, behind: int, outcome: str) -> None:
+    """What became of some readers: state, code and reply, as a worker writes them."""
+    site.look(
+        "INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state, code, reply)"
+        f" SELECT b.id, r.id, now(), {outcome} FROM blasts b,"
+        " (SELECT id FROM subscribers ORDER BY id OFFSET %s LIMIT %s) AS r",
+        *(first, behind - first),
+    )
