@@ -179,9 +179,10 @@ async def test_a_press_that_stands_still_is_replaced(monkeypatch: pytest.MonkeyP
         os.kill(first, signal.SIGSTOP)
         monkeypatch.setattr("dispatcher.rendering.press.PATIENCE", 5.0)
         waiting = [asyncio.create_task(letter(press, f"slow 0 {number}")) for number in range(2)]
-        while press.pid == first:
-            await asyncio.sleep(0.01)
-        monkeypatch.undo()  # the next one may take its time to start
+        async with asyncio.timeout(20):
+            while len(press._jobs) < 2:
+                await asyncio.sleep(0.01)
+        monkeypatch.undo()  # both wait for this press no longer than that; the next may take its time to start
 
         assert await asyncio.gather(*waiting) == [render_update(says(f"slow 0 {n}")).dumps() for n in range(2)]
         assert press.pid not in (None, first)
