@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from dispatcher.people import Person
 from dispatcher.roles import Role
 from tests.support.desk import TEXT, employ, log_of, set_rule, updates
 from tests.support.newsroom import Newsroom, newsroom
+from tests.support.sink import a_sink
 
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
 BREAKING = Importance.BREAKING
@@ -170,3 +173,28 @@ async def test_whoever_scheduled_it_is_told_however_somebody_else_takes_it_off(
     told = await mails(room, "unscheduled")
     assert (set(told), told["ed"]["how"], told["ed"]["who"]) == ({"ed"}, how, "Lea")
     assert told["ed"]["reason"] == ("Not yet" if how in ("returned", "rejected") else "")
+
+
+async def test_both_mails_reach_the_relay_with_the_way_to_the_draft(database: db.Database) -> None:
+    async with a_sink() as sink:
+        room = newsroom(database, sink.port)
+        await room.story(followers=1)
+        ed, lea = await employ(room, "ed", Role.EDITOR), await employ(room, "lea", Role.LEAD)
+        missed, off = await scheduled(room, ed, ed), await scheduled(room, ed, ed, headline="Off")
+        await drafting.unschedule(room.database, room.settings, off.id, version=1, by=lea)
+        await stories.close(room.database, "dam")
+        await come_due(room, missed)
+        async with room.sender() as sender, asyncio.timeout(20):
+            sender.nudge()
+            while len(sink.taken) < 2:
+                await asyncio.sleep(0.02)
+
+    read = [message_from_bytes(each.data, policy=policy.default) for each in sink.taken]
+    subjects = sorted(str(each["Subject"]) for each in read)
+    assert subjects[0].startswith("Not sent at ")
+    assert subjects[1] == "Off the schedule: “Off”"
+    assert {each.recipient for each in sink.taken} == {"ed@courier.example"}
+    for each in read:
+        text = each.get_body(("plain",))
+        assert text is not None
+        assert "https://alerts.example.org/desk/drafts/" in text.get_content()
