@@ -20,7 +20,7 @@ class Server(Protocol):
 
 
 S = TypeVar("S", bound=Server)
-#: Linux's memory that looks like a disk. PostgreSQL's many small files cost a third of the work there.
+#: Linux's memory that looks like a disk. Making and removing PostgreSQL's many small files is less work there.
 MEMORY = Path("/dev/shm")
 ROOM = 6_000_000_000  #: bytes that have to be free there: several processes run tests at once, each with servers
 
