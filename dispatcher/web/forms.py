@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
@@ -19,6 +20,7 @@ URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 #: Bytes of a field beside a file.
 MAX_FIELD = 16_000
+_BREAKS = re.compile(r"[ \t]*[\r\n]+[ \t]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +43,10 @@ class Sent:
 
     def get(self, name: str) -> str:
         return self.fields.get(name, "")
+
+    def line(self, name: str, instead: str = "") -> str:
+        """A field of one line, in however many it was typed."""
+        return _BREAKS.sub(" ", self.fields.get(name, instead))
 
     @property
     def is_machine(self) -> bool:

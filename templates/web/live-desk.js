@@ -82,7 +82,7 @@ function showQuestion() {
   for (const element of document.querySelectorAll("body > *, #main > *, #live > *, .veil")) {
     element.inert = Boolean(veil) && !element.contains(veil);
   }
-  if (veil) (veil.querySelector("input:not([type=hidden])") || veil.querySelector("a.plain")).focus();
+  if (veil) (veil.querySelector("input:not([type=hidden]), textarea") || veil.querySelector("a.plain")).focus();
 }
 
 function leaveQuestion() {

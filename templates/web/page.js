@@ -6,7 +6,7 @@ const FORMATS = {
   "clock-seconds": { hour: "2-digit", minute: "2-digit", second: "2-digit" },
   "short-day": { day: "numeric", month: "short" },
   day: { day: "numeric", month: "long", year: "numeric" },
-  full: { dateStyle: "long", timeStyle: "medium" },
+  full: { dateStyle: "medium", timeStyle: "long" }, // with its zone
 };
 // A page keeps the language that it is written in, whatever the browser speaks.
 const LANGUAGE = document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang;
@@ -85,9 +85,8 @@ if (document.body.classList.contains("desk")) {
   });
   addEventListener("pageshow", () => {
     for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+    for (const menu of document.querySelectorAll("[popover]")) if (menu.hidePopover) menu.hidePopover(); // whoever comes back
   });
-  const tab = document.querySelector(".desk-top nav [aria-current]");
-  if (tab) tab.scrollIntoView({ block: "nearest", inline: "nearest" }); // on a phone they do not all fit
   const problem = document.getElementById("problem");
   if (problem && document.activeElement === document.body && !document.querySelector("[autofocus]")) {
     problem.tabIndex = -1;

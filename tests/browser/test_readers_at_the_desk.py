@@ -41,6 +41,7 @@ def test_readers_come_in_from_a_file_and_one_of_them_is_found(chromium: Browser,
     assert wrong_with(page) == []
 
     site.publish(headline="The levee gives way")
+    page.get_by_role("button", name="Menu").click()
     page.get_by_role("link", name="Subscribers").click()
     page.get_by_label("Email address, or how it begins").fill("reader7@mail.example")
     page.get_by_role("button", name="Search").click()

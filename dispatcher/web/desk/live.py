@@ -87,7 +87,7 @@ async def correct(visit: Visit) -> Response:
 async def withdraw(visit: Visit) -> Response:
     """`POST …/withdraw`: take the update back, with a reason for readers."""
     slug, seq = place(visit)
-    reason = visit.form.get("reason")
+    reason = visit.form.line("reason")
     try:
         await withdrawing.withdraw(
             visit.here.database, visit.request.app.state.bell, slug, seq, by=visit.person.email, reason=reason

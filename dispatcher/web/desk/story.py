@@ -124,8 +124,8 @@ async def _create(visit: Visit) -> Story:
 def _fields(visit: Visit) -> _Fields:
     form = visit.form
     return {
-        "headline": form.get("headline"),
-        "summary": form.get("summary"),
+        "headline": form.line("headline"),
+        "summary": form.line("summary"),
         "in_doubt": in_doubt_of(form.get("in_doubt")),
     }
 
@@ -142,7 +142,7 @@ def _form(visit: Visit, template: str, found: Story | None, problem: DispatcherE
     sent = visit.form
     values = {"headline": "", "summary": "", "in_doubt": "", "slug": ""}
     if visit.is_post:
-        values = {name: sent.get(name) for name in values}
+        values = {name: sent.line(name) for name in values}
     elif found is not None:
         values.update(headline=found.headline, summary=found.summary, in_doubt=found.in_doubt or "")
     return visit.page(

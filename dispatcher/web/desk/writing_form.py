@@ -27,8 +27,8 @@ def text_of(form: Sent, before: Text) -> Text:
     return Text(
         kind=kind,
         importance=_one_of(Importance, form, "importance", before.importance),
-        headline=form.fields.get("headline", before.headline),
-        summary=" ".join(form.fields.get("summary", before.summary).split("\r\n")).replace("\n", " "),
+        headline=form.line("headline", before.headline),
+        summary=form.line("summary", before.summary),
         body=form.fields.get("body", before.body).replace("\r\n", "\n"),
         corrects_seq=_seq(form, before) if kind is Kind.CORRECTION else None,
         replaces=form.fields.get("replaces", "1" if before.replaces else "") == "1" and kind is not Kind.CORRECTION,
