@@ -26,7 +26,9 @@ def test_a_story_is_begun_changed_followed_up_and_closed(site: Site) -> None:
         assert made.headers["location"] == "/desk/stories/povin-na-dnipri?done=created"
         home = "/desk/stories/povin-na-dnipri"
         site.add_reader("povin-na-dnipri")
-        taken = ada.submit("/desk/stories/new", headline="Another\r\n one", slug="povin-na-dnipri", summary="", in_doubt="")
+        taken = ada.submit(
+            "/desk/stories/new", headline="Another\r\n one", slug="povin-na-dnipri", summary="", in_doubt=""
+        )
         assert taken.status_code == 409
         assert "<code>povin-na-dnipri-2</code> is free" in taken.text
         assert ">\nAnother one</textarea>" in taken.text, "what was typed is kept, on one line"
