@@ -3,6 +3,7 @@
 
 (() => {
   const button = document.getElementById("jump");
+  const HOW = matchMedia("(pointer: coarse)").matches ? "" : "↑ ↓ choose, ↵ open";
   const isMac = /Mac|iP(hone|ad|od)/.test(navigator.platform);
   document.getElementById("jump-keys").textContent = isMac ? "⌘K" : "Ctrl K";
 
@@ -88,7 +89,7 @@
       if (!answer.ok) throw new Error(answer.statusText);
       show((await answer.json()).places);
       answered = letters;
-      said.textContent = places.length ? "↑ ↓ choose, ↵ open" : "Nothing is called that.";
+      said.textContent = places.length ? HOW : "Nothing is called that.";
       if (isGoing) take();
     } catch (error) {
       if (error.name !== "AbortError") said.textContent = "The server does not answer. Try again.";
