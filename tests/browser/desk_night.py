@@ -141,6 +141,14 @@ class Desk:
     def home(self) -> None:
         self.page.goto(f"{self.url}/desk/stories/{self.slug}")
 
+    def open(self, name: str) -> None:
+        """A page of the desk by its link, which a narrow window has behind Menu."""
+        size = self.page.viewport_size
+        assert size is not None
+        if size["width"] < 992:
+            self.page.get_by_role("button", name="Menu").click()
+        self.page.get_by_role("link", name=name).click()
+
     def live(self) -> None:
         """Wait for the page of what was sent."""
         self.page.wait_for_url(re.compile(rf"/desk/stories/{self.slug}/updates/{self.seq}(\?|#|$)"))

@@ -125,7 +125,7 @@ def bring_two_thousand_readers_in(desk: Desk) -> None:
     """From a file with a bad line, and three by the browser that they follow with."""
     page = desk.page
     lines = ["email,name", *(f"{each},A reader" for each in desk.readers), "not an address,Nobody"]
-    page.get_by_role("link", name="Subscribers").click()
+    desk.open("Subscribers")
     page.get_by_role("link", name="Import", exact=True).click()
     page.get_by_label("They follow").select_option(desk.slug)
     page.get_by_label("CSV file").set_input_files(
@@ -149,7 +149,7 @@ def bring_two_thousand_readers_in(desk: Desk) -> None:
 
 def have_breaking_news_approved_by_a_second_person(desk: Desk) -> None:
     page = desk.page
-    page.get_by_role("link", name="Settings").click()
+    desk.open("Settings")
     page.get_by_label("Breaking news").check()
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_contain_text("Saved")
@@ -372,7 +372,7 @@ def shown(desk: Desk) -> dict[str, Any]:
 
 def find_out_what_a_reader_got(desk: Desk) -> None:
     page = desk.page
-    page.get_by_role("link", name="Subscribers").click()
+    desk.open("Subscribers")
     page.get_by_label("Email address, or how it begins").fill(desk.readers[0])
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_role("heading", name=desk.readers[0])).to_be_visible()
@@ -410,7 +410,7 @@ def jump_by_a_few_letters(desk: Desk) -> None:
     desk.is_fine()
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(rf"/desk/stories/{desk.slug}$"))
-    page.get_by_role("link", name="Health").click()
+    desk.open("Health")
     expect(page.get_by_role("heading", name="The parts")).to_be_visible()
     desk.is_fine()
 

@@ -21,6 +21,7 @@ OFFICE = (
     *("/desk/health", "/desk/settings", "/desk/tokens", "/desk/subscribers", "/desk/subscribers/1"),
     *("/desk/suppressions", "/desk/import"),
 )
+NAV = ["Stories", "Drafts", "Subscribers", "Log", "Health", "Settings", "People", "Jump to"]
 LOOKS: tuple[tuple[int, Literal["light", "dark"]], ...] = (
     (360, "light"),
     (360, "dark"),
@@ -118,4 +119,12 @@ def test_axe_finds_nothing_on_any_page_of_the_desk(chromium: Browser, site: Site
         page.goto(site.url + path)
         page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         assert wrong_in_any_look(page) == [], path
+    page.goto(f"{site.url}/desk")
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.get_by_role("button", name="Menu").press("Enter")
+    nav = page.get_by_role("navigation", name="Desk").get_by_role("link")
+    assert [each.inner_text() for each in nav.all() if each.is_visible()] == NAV
+    assert wrong_with(page) == []
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.textContent") == "Menu"
     context.close()

@@ -69,7 +69,9 @@ def test_an_editor_writes_pastes_sees_the_mail_and_sends(window: Callable[..., W
         site.add_reader("tarrow-flood")
     opened = window(width, dark=width == 360)
     page = begin(opened, site, BEN)
-    page.get_by_label("Headline").fill("Millgate levee gives way")
+    page.get_by_label("Headline").fill("Millgate levee \n gives way")  # as pasted from two lines
+    page.get_by_label("Headline").press("Enter")
+    expect(page.get_by_label("Headline")).to_have_value("Millgate levee gives way")
     expect(page.locator("#headline-count")).to_have_text("24 of 90")
     page.evaluate(PASTE, [FROM_WORD, "plain"])
     expect(page.locator("#body")).to_have_value(AS_MARKDOWN)
