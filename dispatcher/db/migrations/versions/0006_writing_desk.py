@@ -146,11 +146,11 @@ RETURNS TABLE (device_id bigint, subscriber_id bigint) LANGUAGE sql STABLE AS $$
       AND cardinality(f.channels) > 0 AND f.channels <> '{email}' AND d.created_at <= moment
       AND (f.cadence = 'every' OR (f.cadence = 'major' AND NOT is_minor))
 $$;
-CREATE FUNCTION followers(story bigint, first bigint, past bigint)
-RETURNS TABLE (is_confirmed boolean, cadence cadence, ways integer, is_paused boolean, quiet_from time, quiet_to time,
-               quiet_breaking boolean, zone text, is_suppressed boolean, readers bigint)
-LANGUAGE sql STABLE PARALLEL SAFE COST 1000000 ROWS 100 SET plan_cache_mode = force_custom_plan AS $$
-    SELECT f.confirmed_at IS NOT NULL, f.cadence,
+CREATE FUNCTION each_follower(story bigint, first bigint, past bigint)
+RETURNS TABLE (address_hash bytea, is_confirmed boolean, cadence cadence, ways integer, is_paused boolean,
+               quiet_from time, quiet_to time, quiet_breaking boolean, zone text)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT s.address_hash, f.confirmed_at IS NOT NULL, f.cadence,
            CASE WHEN f.channels = '{email}' THEN 1  -- what most want: arrays are dear to look into
                 ELSE CASE WHEN 'email' = ANY (f.channels) THEN 1 ELSE 0 END
                      + CASE WHEN 'webpush' = ANY (f.channels) THEN 2 ELSE 0 END
@@ -159,29 +159,28 @@ LANGUAGE sql STABLE PARALLEL SAFE COST 1000000 ROWS 100 SET plan_cache_mode = fo
                             THEN 4 ELSE 0 END
            END,
            coalesce(s.paused_until > statement_timestamp(), false), s.quiet_from, s.quiet_to, s.quiet_breaking,
-           CASE WHEN s.quiet_from IS NOT NULL THEN s.timezone END, false, count(*)
+           CASE WHEN s.quiet_from IS NOT NULL THEN s.timezone END
     FROM subscriptions f JOIN subscribers s ON s.id = f.subscriber_id
     WHERE f.story_id = story AND f.ended_at IS NULL AND f.subscriber_id >= first AND f.subscriber_id < past
       AND s.id >= first AND s.id < past
+$$;
+CREATE FUNCTION followers(story bigint, first bigint, past bigint)
+RETURNS TABLE (is_confirmed boolean, cadence cadence, ways integer, is_paused boolean, quiet_from time, quiet_to time,
+               quiet_breaking boolean, zone text, is_suppressed boolean, readers bigint)
+LANGUAGE sql STABLE PARALLEL SAFE COST 1000000 ROWS 100 SET plan_cache_mode = force_custom_plan AS $$
+    SELECT f.is_confirmed, f.cadence, f.ways, f.is_paused, f.quiet_from, f.quiet_to, f.quiet_breaking, f.zone, false,
+           count(*)
+    FROM each_follower(story, first, past) f
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 $$;
-
 CREATE FUNCTION suppressed_followers(story bigint)
 RETURNS TABLE (is_confirmed boolean, cadence cadence, ways integer, is_paused boolean, quiet_from time, quiet_to time,
                quiet_breaking boolean, zone text, is_suppressed boolean, readers bigint)
 LANGUAGE sql STABLE PARALLEL SAFE COST 1000000 ROWS 100 SET plan_cache_mode = force_custom_plan AS $$
-    SELECT f.confirmed_at IS NOT NULL, f.cadence,
-           CASE WHEN f.channels = '{email}' THEN 1  -- what most want: arrays are dear to look into
-                ELSE CASE WHEN 'email' = ANY (f.channels) THEN 1 ELSE 0 END
-                     + CASE WHEN 'webpush' = ANY (f.channels) THEN 2 ELSE 0 END
-                     + CASE WHEN EXISTS (SELECT FROM devices d WHERE d.subscriber_id = f.subscriber_id)
-                            THEN 4 ELSE 0 END
-           END,
-           coalesce(s.paused_until > statement_timestamp(), false), s.quiet_from, s.quiet_to, s.quiet_breaking,
-           CASE WHEN s.quiet_from IS NOT NULL THEN s.timezone END, side.is_suppressed, sum(side.counts)::bigint
-    FROM subscriptions f JOIN subscribers s ON s.id = f.subscriber_id
-    JOIN suppressions x USING (address_hash) CROSS JOIN (VALUES (true, 1), (false, -1)) AS side (is_suppressed, counts)
-    WHERE f.story_id = story AND f.ended_at IS NULL
+    SELECT f.is_confirmed, f.cadence, f.ways, f.is_paused, f.quiet_from, f.quiet_to, f.quiet_breaking, f.zone, side.is_suppressed,
+           sum(side.counts)::bigint
+    FROM each_follower(story, 0, 9223372036854775807) f JOIN suppressions x USING (address_hash)
+    CROSS JOIN (VALUES (true, 1), (false, -1)) AS side (is_suppressed, counts)
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 $$;
 CREATE INDEX suppressions_by_time ON suppressions (created_at, address_hash);
@@ -319,6 +318,7 @@ BEGIN
 END $$;
 DROP FUNCTION followers(bigint, bigint, bigint);
 DROP FUNCTION suppressed_followers(bigint);
+DROP FUNCTION each_follower(bigint, bigint, bigint);
 DROP FUNCTION mail_audience(bigint, timestamptz, boolean);
 DROP FUNCTION push_audience(bigint, timestamptz, boolean);
 ALTER TABLE batches DROP COLUMN starts_at;
