@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.headerregistry import Address
@@ -84,15 +85,22 @@ def notice_context(view: NoticeView, words: Wording, stamp: datetime) -> dict[st
         "sent": {"day": words.day(stamp), "time": words.time(stamp)},
     }
     if "at" in parts:
-        due = datetime.fromisoformat(parts["local"] or parts["at"])
-        of_readers = bool(parts["local"])
-        there = due.replace(tzinfo=stamp.tzinfo) if of_readers else due.astimezone(stamp.tzinfo)
-        time = f"{there:%H:%M}" if of_readers else words.time(there)
-        context["due"] = {"day": words.day(there), "time": time, "of_readers": of_readers}
+        context["due"] = _due(parts, words, stamp)
     if view.story is not None:
         url = f"{view.public_url}/s/{view.story.slug}"
         context["story"] = {"headline": line(view.story.headline), "url": url}
     return context
+
+
+def _due(parts: Mapping[str, str], words: Wording, stamp: datetime) -> dict[str, str]:
+    """When a draft is, or was, to go out: by readers' own clocks, or in the zone of `stamp`."""
+    if parts["local"]:
+        there = datetime.fromisoformat(parts["local"])
+        day, time = words.day(there), f"{there:%H:%M}"
+        when = words.gettext("%(day)s, %(time)s by each reader’s clock") % {"day": day, "time": time}
+        return {"time": time, "when": when}
+    there = datetime.fromisoformat(parts["at"]).astimezone(stamp.tzinfo)
+    return {"time": words.time(there), "when": f"{words.day(there)}, {words.time(there)}"}
 
 
 _ABOUT = {True: "a story, and none is given", False: "no story"}
