@@ -11,7 +11,7 @@ REMEDIES = {
     "relay": "Mend it there, or add another to DISPATCHER_SMTP_URL. Workers go on by themselves.",
     "no_workers": "Start one: `dispatcher worker`.",
     "unanswered": "Workers answer readers' forms: see whether one lives, and whether a relay takes mail.",
-    "dead_letters": "The workers' logs of then tell why; `dispatcher blast retry --state in_doubt` tries them again.",
+    "dead_letters": "Workers' logs of that time tell why; `dispatcher blast retry --state in_doubt` tries them again.",
 }
 NO_REMEDY = "The logs of workers and web tell more."
 
