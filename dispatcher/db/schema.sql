@@ -258,8 +258,8 @@ CREATE FUNCTION followers(story bigint, first bigint, past bigint)
 RETURNS TABLE (is_confirmed boolean, cadence cadence, ways integer, is_paused boolean, quiet_from time, quiet_to time,
                quiet_breaking boolean, zone text, is_suppressed boolean, readers bigint)
 LANGUAGE sql STABLE PARALLEL SAFE COST 1000000 ROWS 100 SET plan_cache_mode = force_custom_plan AS $$
-    SELECT f.is_confirmed, f.cadence, f.ways, f.is_paused, f.quiet_from, f.quiet_to, f.quiet_breaking, f.zone, false,
-           count(*)
+    SELECT f.is_confirmed, f.cadence, f.ways, f.is_paused, f.quiet_from, f.quiet_to, f.quiet_breaking, f.zone,
+           false, count(*)
     FROM each_follower(story, first, past) f
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 $$;
@@ -269,8 +269,8 @@ CREATE FUNCTION suppressed_followers(story bigint)
 RETURNS TABLE (is_confirmed boolean, cadence cadence, ways integer, is_paused boolean, quiet_from time, quiet_to time,
                quiet_breaking boolean, zone text, is_suppressed boolean, readers bigint)
 LANGUAGE sql STABLE PARALLEL SAFE COST 1000000 ROWS 100 SET plan_cache_mode = force_custom_plan AS $$
-    SELECT f.is_confirmed, f.cadence, f.ways, f.is_paused, f.quiet_from, f.quiet_to, f.quiet_breaking, f.zone, side.is_suppressed,
-           sum(side.counts)::bigint
+    SELECT f.is_confirmed, f.cadence, f.ways, f.is_paused, f.quiet_from, f.quiet_to, f.quiet_breaking, f.zone,
+           side.is_suppressed, sum(side.counts)::bigint
     FROM each_follower(story, 0, 9223372036854775807) f JOIN suppressions x USING (address_hash)
     CROSS JOIN (VALUES (true, 1), (false, -1)) AS side (is_suppressed, counts)
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
