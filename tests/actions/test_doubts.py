@@ -9,7 +9,7 @@ import pytest
 from dispatcher import db, publishing, steering, upkeep
 from dispatcher.errors import Conflict
 from dispatcher.model import BlastState, DeliveryState, Draft, Kind
-from tests.actions.test_replacing import RIGHT, WRONG, finish, publish
+from tests.actions.test_replacing import RIGHT, WRONG, catch_up, finish, publish
 from tests.support.newsroom import newsroom
 from tests.support.sink import a_sink
 
@@ -76,12 +76,8 @@ async def test_who_was_being_caught_up_when_a_worker_died_gets_the_correction(da
     await room.story()
     await publish(room, WRONG)
     await room.cut()
-    await room.follow("dam", *(f"late{number}@example.org" for number in range(4)))
-    await room.run(
-        "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone,"
-        " expires_at, claims) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC',"
-        " now() + interval '1 day', (ARRAY[1, 1, 5, 0])[row_number() OVER (ORDER BY id)] FROM subscribers"
-    )
+    await catch_up(room, 4)
+    await room.run("UPDATE notices SET claims = (ARRAY[1, 1, 5, 0])[id]")
     await upkeep.tick(database)
     correction = await publish(room, RIGHT, kind=Kind.CORRECTION, corrects_seq=1)
     states = [row["state"] for row in await room.run("SELECT state FROM notices ORDER BY id")]
@@ -98,12 +94,7 @@ async def test_who_is_being_caught_up_at_the_moment_of_a_correction_gets_it(data
     await room.story()
     await publish(room, WRONG)
     await room.cut()
-    await room.follow("dam", "late@example.org")
-    await room.run(
-        "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone,"
-        " expires_at) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC', now() + interval '1 day'"
-        " FROM subscribers"
-    )
+    await catch_up(room, 1)
     async with database.transaction() as tx:
         await tx.raw.execute(
             "UPDATE notices SET claims = 1, lease_token = 1, worker = 1, lease_until = now() + interval '1 minute'"

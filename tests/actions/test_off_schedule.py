@@ -15,6 +15,7 @@ from dispatcher.drafting import NotYours, StillScheduled, Writing
 from dispatcher.model import DraftState, Importance
 from dispatcher.people import Person
 from dispatcher.roles import Role
+from tests.actions.test_scheduling import make_due
 from tests.support.desk import TEXT, employ, log_of, set_rule, updates
 from tests.support.newsroom import Newsroom, newsroom
 from tests.support.sink import a_sink
@@ -48,7 +49,7 @@ async def scheduled(room: Newsroom, author: Person, by: Person, **more: Any) -> 
 
 async def come_due(room: Newsroom, writing: Writing) -> Writing:
     """Its time comes; what has become of it."""
-    await room.run("UPDATE drafts SET send_at = clock_timestamp() - interval '1 second' WHERE id = %s", writing.id)
+    await make_due(room, writing)
     await drafting.publish_due(room.database, room.bell, room.settings)
     return await drafting.find(room.database, writing.id)
 
@@ -103,6 +104,19 @@ async def test_without_breaking_news_the_leads_sleep_and_the_mark_stays_until_so
     await drafting.send(room.database, room.bell, sent.id, version=1, by=desk["ed"])
     for each in drafts:
         assert (await drafting.find(room.database, each.id)).missed_at is None
+
+
+async def test_an_address_that_is_none_keeps_no_draft_from_being_handed_back_and_nobody_else_from_being_told(
+    room: Newsroom, desk: dict[str, Person]
+) -> None:
+    draft = await scheduled(room, desk["ann"], desk["ed"])
+    await room.run("UPDATE people SET email = 'no address' WHERE id = %s", desk["ed"].id)
+    await stories.close(room.database, "dam", by="test")
+
+    after = await come_due(room, draft)
+
+    assert (after.state, after.missed_at is None) == (DraftState.DRAFT, False)
+    assert (await mails(room, "not_sent")).keys() == {"ann"}
 
 
 @pytest.mark.parametrize("how", ["ended", "made a reporter"])

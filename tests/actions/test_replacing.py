@@ -56,6 +56,16 @@ async def publish(room: Newsroom, headline: str, **more: object) -> Published:
     return await publishing.publish(room.database, room.bell, "dam", draft, by="anna")
 
 
+async def catch_up(room: Newsroom, count: int) -> None:
+    """So many follow the dam late, and are owed a mail with its first update."""
+    await room.follow("dam", *(f"late{number}@example.org" for number in range(count)))
+    await room.run(
+        "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone,"
+        " expires_at) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC', now() + interval '1 day'"
+        " FROM subscribers"
+    )
+
+
 async def finish(room: Newsroom, sender: Sender, published: Published, *, seconds: float = 20) -> BlastReport:
     """What a worker's engine does, until the blast is done."""
     async with asyncio.timeout(seconds):
@@ -399,12 +409,7 @@ async def test_who_may_have_a_mail_that_caught_them_up_is_sent_the_correction(da
     await room.story()
     await publish(room, WRONG)
     await room.cut()
-    await room.follow("dam", *(f"late{number}@example.org" for number in range(4)))
-    await room.run(
-        "INSERT INTO notices (kind, email, address_hash, subscriber_id, story_id, update_id, locale, timezone,"
-        " expires_at) SELECT 'catch_up', email, address_hash, id, 1, 1, 'en', 'UTC', now() + interval '1 day'"
-        " FROM subscribers"
-    )
+    await catch_up(room, 4)
     doubtful, sent, waiting, going = await room.run("SELECT id FROM notices ORDER BY id")
     await room.run("UPDATE notices SET state = 'in_doubt', in_doubt_count = 1 WHERE id = %s", doubtful["id"])
     await room.run("UPDATE notices SET state = 'accepted', next_at = NULL WHERE id = %s", sent["id"])

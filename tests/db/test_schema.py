@@ -106,6 +106,29 @@ def test_a_large_ledger_is_counted_while_everybody_goes_on(empty: str) -> None:
         assert connection.execute("SELECT count(*) FROM deliveries").fetchone() == (4 * 2000 + last - 2000,)
 
 
+def test_counting_that_was_interrupted_begins_anew_and_counts_nothing_twice(empty: str) -> None:
+    """It had counted one blast and begun an index; readers were recorded before, meanwhile and afterwards."""
+    migrate(empty, "0005")
+    add = "INSERT INTO deliveries (blast_id, subscriber_id, recorded_at, state) VALUES (1, %s, now(), 'accepted')"
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute(add, [1])
+        connection.execute("INSERT INTO stories (slug, headline) VALUES ('dam', 'The dam')")
+        connection.execute(
+            "INSERT INTO updates (story_id, seq, kind, importance, headline, body, content_hash, published_by)"
+            " VALUES (1, 1, 'update', 'major', 'h', 'b', '', 'test')"
+        )
+        connection.execute("INSERT INTO blasts (update_id, channel, urgency) VALUES (1, 'email', 30)")
+        migrate(empty)
+        connection.execute("UPDATE alembic_version SET version_num = '0006'")
+        connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'deliveries_unreached'::regclass")
+        connection.execute(add, [2])
+
+        migrate(empty)
+
+        assert connection.execute("SELECT sum(count) FROM progress").fetchone() == (2,)
+        assert connection.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
+
+
 def test_a_database_without_a_schema_is_at_no_revision(empty: str) -> None:
     assert revisions(empty) == (None, newest())
 
