@@ -161,6 +161,8 @@ def test_a_letter_by_accident_undoes_no_schedule(window: Callable[..., Window], 
     expect(page.get_by_role("alert")).to_contain_text(
         "Changing it takes it off the schedule; you have to schedule it again."
     )
+    page.get_by_label("What’s new").evaluate("field => field.scrollIntoView()")
+    expect(page.get_by_role("alert")).to_be_in_viewport(ratio=1)  # wherever one types
     page.get_by_role("button", name="Drop the change").click()
     expect(page.get_by_label("Headline")).to_have_value("Millgate levee gives way")
     assert site.look("SELECT state::text FROM drafts") == [("scheduled",)]
